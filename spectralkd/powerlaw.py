@@ -1,0 +1,169 @@
+"""Power laws fitted to spectra (Eq. 1) and to correlation functions (Eq. 2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """P(|k|) = A |k|^exponent over a band (Eq. 1).
+
+    Attributes:
+        exponent: the α of Eq. 1, for the ring reduction the power was computed with.
+        stderr: standard error of the exponent.
+        log_amplitude: ln A, the natural logarithm of the power at |k| = 1 cycle/pixel.
+        r_squared: fraction of the variance of ln P that the line explains.
+        band: the half-open band of frequencies that was fitted, in cycles/pixel.
+    """
+
+    exponent: float
+    stderr: float
+    log_amplitude: float
+    r_squared: float
+    band: tuple[float, float]
+
+    def __call__(self, frequency: Tensor) -> Tensor:
+        """The fitted power at ``frequency`` (cycles/pixel)."""
+        return math.exp(self.log_amplitude) * frequency**self.exponent
+
+
+@dataclass(frozen=True)
+class CorrelationLaw:
+    """C(r) = C1 + C2 r^-(2 + exponent) over a band of distances (Eq. 2).
+
+    Attributes:
+        exponent: the α of Eq. 2, the exponent of the power spectrum's ring *mean*.
+        offset, amplitude: C1 and C2, in the units of the correlation.
+        r_squared: fraction of the variance of C that the law explains.
+        band: the half-open band of distances that was fitted, in pixels.
+    """
+
+    exponent: float
+    offset: float
+    amplitude: float
+    r_squared: float
+    band: tuple[float, float]
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """The fitted correlation at ``distance`` (pixels)."""
+        return self.offset + self.amplitude * distance ** -(2 + self.exponent)
+
+
+def fit_power_law(
+    frequency: Tensor,
+    power: Tensor,
+    *,
+    band: tuple[float, float] = (1 / 8, 1 / 2),
+    stderr: Tensor | None = None,
+) -> PowerLaw:
+    """Fit a line to ln P against ln |k|.
+
+    Without ``stderr`` every ring weighs the same and the exponent's error comes from the
+    scatter around the line. With it, rings weigh by their relative error, and the exponent's
+    error is what those errors alone imply, however badly a line fits: read R² beside it.
+
+    Args:
+        frequency: (R,) in cycles/pixel.
+        power: (R,) positive within the band.
+        band: fit where band[0] <= frequency < band[1]. DC is never in it.
+        stderr: (R,) standard errors of ``power``, positive within the band.
+
+    Raises:
+        ValueError: shapes differ; the band is no band or holds fewer than 3 rings; a power or
+            standard error in it is not positive and finite.
+    """
+    frequency, power = _vector("frequency", frequency), _vector("power", power)
+    x, y, inside = _in_band("frequency", frequency, "power", power, band, "rings")
+    _check_positive("power", y)
+    if stderr is None:
+        weight = torch.ones_like(y)
+    else:
+        stderr = _vector("stderr", stderr)
+        if stderr.shape != power.shape:
+            raise ValueError(
+                f"stderr: expected shape {tuple(power.shape)} as power, got {tuple(stderr.shape)}"
+            )
+        _check_positive("stderr", stderr[inside])
+        weight = (y / stderr[inside]).square()
+    slope, intercept, r_squared, residual, spread = _line(x.log(), y.log(), weight)
+    variance = residual / (len(x) - 2) / spread if stderr is None else 1 / spread
+    return PowerLaw(slope, math.sqrt(variance), intercept, r_squared, band)
+
+
+def fit_correlation_law(
+    distance: Tensor,
+    correlation: Tensor,
+    exponent: float,
+    *,
+    band: tuple[float, float] = (1, 8),
+) -> CorrelationLaw:
+    """Fit C1 and C2 of Eq. 2 at a given exponent, by least squares.
+
+    Args:
+        distance: (L,) in pixels.
+        correlation: (L,) as ``spectrum.correlation_function`` gives it, averaged over maps.
+        exponent: the α of Eq. 2. Not -2, where the law is a constant.
+        band: fit where band[0] <= distance < band[1].
+
+    Raises:
+        ValueError: shapes differ; the band is no band or holds fewer than 3 distances; a value
+            in it is not finite; the exponent is -2.
+    """
+    if exponent == -2:
+        raise ValueError("exponent: expected any number but -2, where C2 r^-(2+α) is constant")
+    distance, correlation = _vector("distance", distance), _vector("correlation", correlation)
+    r, c, _ = _in_band("distance", distance, "correlation", correlation, band, "distances")
+    if not torch.isfinite(c).all():
+        raise ValueError("correlation: expected finite values within the band")
+    amplitude, offset, r_squared, _, _ = _line(r ** -(2 + exponent), c, torch.ones_like(c))
+    return CorrelationLaw(exponent, offset, amplitude, r_squared, band)
+
+
+def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float, float, float, float]:
+    """Weighted least squares: slope, intercept, R², weighted squared residual, spread of x."""
+    mean_x, mean_y = ((weight * v).sum() / weight.sum() for v in (x, y))
+    spread = (weight * (x - mean_x).square()).sum()
+    slope = (weight * (x - mean_x) * (y - mean_y)).sum() / spread
+    intercept = mean_y - slope * mean_x
+    residual = float((weight * (y - intercept - slope * x).square()).sum())
+    variation = float((weight * (y - mean_y).square()).sum())
+    r_squared = 1 - residual / variation if variation > 0 else 1.0
+    return float(slope), float(intercept), r_squared, residual, float(spread)
+
+
+def _vector(name: str, values: Tensor) -> Tensor:
+    values = torch.as_tensor(values).detach().cpu().double()
+    if values.ndim != 1:
+        raise ValueError(f"{name}: expected one dimension, got shape {tuple(values.shape)}")
+    return values
+
+
+def _in_band(
+    x_name: str, x: Tensor, y_name: str, y: Tensor, band: tuple[float, float], what: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    if x.shape != y.shape:
+        raise ValueError(
+            f"{y_name}: expected shape {tuple(x.shape)} as {x_name}, got {tuple(y.shape)}"
+        )
+    low, high = band
+    if not 0 <= low < high:
+        raise ValueError(f"band: expected 0 <= low < high, got {band}")
+    inside = (x >= low) & (x < high) & (x > 0)
+    if inside.sum() < 3:
+        raise ValueError(
+            f"band: expected at least 3 {what} in [{low:g}, {high:g}), got {int(inside.sum())} "
+            f"of {', '.join(f'{v:.3g}' for v in x.tolist())}"
+        )
+    return x[inside], y[inside], inside
+
+
+def _check_positive(name: str, values: Tensor) -> None:
+    if not (torch.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(
+            f"{name}: expected positive, finite values within the band, got {values.tolist()}"
+        )

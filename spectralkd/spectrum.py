@@ -1,0 +1,515 @@
+"""Radial power spectra of images and activation maps (Eqs. 1, 2, 8 and 9).
+
+Convention. A map is transformed by the orthonormal FFT, so white noise of variance s² has
+power s² at every frequency and every size. Ring r holds the modes whose length, in units of
+1/min(H, W) cycles/pixel, rounds to r; the complete rings r = 0 … (min(H, W) - 1)//2 are kept,
+DC first. The ring that the Nyquist frequency cuts in half and the corners beyond it are left out.
+
+Two reductions have their users, and differ by exactly one in the exponent:
+
+``ring="mean"``
+    the mean over the ring, the physicist's power spectral density;
+``ring="jacobian"``
+    the mean times |k|, the ring sum up to a constant: the P(|k|) of the paper's figures, whose
+    Eq. 7 carries the Jacobian |k| of the change to polar coordinates.
+
+How it is fast: the half plane of modes is held as one real vector (re, im, re, im, …), so the
+power and the cross power of a ring are products of such vectors with one fixed matrix, and maps
+go through in pieces that stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+Ring = Literal["mean", "jacobian"]
+Window = Literal["none", "hann"]
+
+# Below this many pixels a dense Fourier matrix beats the FFT; above the second number a dense
+# ring matrix would not fit beside the maps, and rings are summed by index instead.
+_DENSE_TRANSFORM_PIXELS = 16 * 16
+_DENSE_RING_PIXELS = 256 * 256
+_CHUNK_BYTES = 4 * 2**20
+
+
+class Spectrum(NamedTuple):
+    """The mean radial power spectrum of a set of maps; R = (min(H, W) + 1)//2 rings.
+
+    Attributes:
+        frequency: (R,) float64, mean |k| of each ring's modes in cycles/pixel; element 0 is DC.
+        power: (R,) float64, in squared units of the map; times |k| where ``ring="jacobian"``.
+        stderr: (R,) float64, standard error of ``power`` over images (the channels of one image
+            are averaged first: they are not independent). NaN for a single image.
+        modes: (R,) int64, modes of the full H×W plane in each ring.
+        samples: number of images.
+        ring: the reduction, ``"mean"`` or ``"jacobian"``.
+    """
+
+    frequency: Tensor
+    power: Tensor
+    stderr: Tensor
+    modes: Tensor
+    samples: int
+    ring: Ring = "mean"
+
+
+def ring_frequencies(height: int, width: int) -> Tensor:
+    """Mean |k| of the modes in each complete ring.
+
+    Args:
+        height, width: size of the map in pixels, 4 or more.
+
+    Returns:
+        (R,) float64 in cycles/pixel, R = (min(height, width) + 1)//2, DC first.
+
+    Raises:
+        ValueError: a side is below 4.
+    """
+    _check_size(height, width)
+    return _rings(height, width)[1].clone()
+
+
+def ring_modes(height: int, width: int) -> Tensor:
+    """Number of modes of the full plane in each complete ring, (R,) int64.
+
+    Raises:
+        ValueError: a side is below 4.
+    """
+    _check_size(height, width)
+    return _rings(height, width)[2].clone()
+
+
+def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> Tensor:
+    """Power spectrum of each map, reduced over rings of equal |k|; differentiable.
+
+    Args:
+        x: (..., H, W) real floating-point maps, H and W at least 4. Half precision is
+            transformed in float32.
+        ring: ``"mean"`` over the ring, or ``"jacobian"``: the mean times |k| (the paper's).
+        window: ``"hann"`` removes each map's mean and tapers it, which stops the edges from
+            leaking about |k|^-3 into steep spectra; it does harm below 32 pixels. The paper
+            uses none.
+
+    Returns:
+        (..., R) power at ``ring_frequencies(H, W)``; white noise of variance s² gives s².
+
+    Raises:
+        TypeError: ``x`` is no floating-point tensor.
+        ValueError: too few dimensions, a side below 4, a value that is not finite, or an
+            unknown ``ring`` or ``window``.
+    """
+    check_choice("ring", ring, Ring)
+    check_choice("window", window, Window)
+    _check_maps("x", x)
+    _check_finite("x", x)
+    height, width = x.shape[-2:]
+    maps = x.reshape(-1, height, width)
+    with torch.autocast(x.device.type, enabled=False):
+        pieces = [
+            ring_mean(half_spectrum(m, window).square(), height, width) for m in _chunks(maps)
+        ]
+    power = torch.cat(pieces).reshape(*x.shape[:-2], -1)
+    return power * _ring_scale(ring, height, width).to(power)
+
+
+def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """Correlation of two maps at each |k|: the Fourier ring correlation inside Eq. 8.
+
+    ``Re⟨X conj Y⟩ / sqrt(⟨|X|²⟩ ⟨|Y|²⟩)`` with ⟨·⟩ the mean over a ring (Eq. 9). It lies in
+    [-1, 1], is 1 for maps that differ by a positive factor, and is differentiable.
+
+    Args:
+        x, y: (..., H, W) real floating-point maps whose shapes broadcast; H and W are equal.
+        eps: ring powers are taken to be at least this (squared units of the map), so that a
+            dead map correlates 0 with a finite gradient.
+
+    Returns:
+        (..., R) correlations at ``ring_frequencies(H, W)``. Element 0, DC, has a single real
+        mode and can only be ±1 (or 0).
+
+    Raises:
+        TypeError, ValueError: as ``radial_power``, or the sizes of the maps differ.
+    """
+    for name, maps in (("x", x), ("y", y)):
+        _check_maps(name, maps)
+        _check_finite(name, maps)
+    if x.shape[-2:] != y.shape[-2:]:
+        raise ValueError(
+            f"y: expected maps of size {tuple(x.shape[-2:])} as x, got {tuple(y.shape[-2:])}"
+        )
+    height, width = x.shape[-2:]
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    flat_x, flat_y = (m.to(dtype).expand(shape).reshape(-1, height, width) for m in (x, y))
+    pieces = []
+    with torch.autocast(x.device.type, enabled=False):
+        for cx, cy in zip(_chunks(flat_x), _chunks(flat_y), strict=True):
+            fx, fy = half_spectrum(cx), half_spectrum(cy)
+            pxy, pxx, pyy = (ring_mean(p, height, width) for p in (fx * fy, fx * fx, fy * fy))
+            pieces.append(pxy * (pxx.clamp_min(eps) * pyy.clamp_min(eps)).rsqrt())
+    return torch.cat(pieces).reshape(*shape[:-2], -1)
+
+
+class RadialPowerSpectrum(Metric):
+    """Mean radial power spectrum of a stream of maps, in constant memory.
+
+    Power is averaged over channels first, then over images, in float64; the logarithm is left
+    to the reader (the mean of logarithms sits 0.58 nat low). State is summed over processes, so
+    several give the numbers of one.
+
+    Args:
+        ring, window: as ``radial_power``.
+
+    Example:
+        >>> spectrum = RadialPowerSpectrum(ring="jacobian")
+        >>> for maps in (torch.randn(8, 3, 32, 32), torch.randn(8, 3, 32, 32)):
+        ...     spectrum.update(maps)
+        >>> spectrum.compute().power.shape
+        torch.Size([16])
+    """
+
+    full_state_update = True
+    is_differentiable = False
+    higher_is_better = None
+
+    total: Tensor
+    total_square: Tensor
+    samples: Tensor
+    size: Tensor
+
+    def __init__(self, *, ring: Ring = "mean", window: Window = "none", **kwargs: object) -> None:
+        check_choice("ring", ring, Ring)
+        check_choice("window", window, Window)
+        super().__init__(**kwargs)
+        self.ring: Ring = ring
+        self.window: Window = window
+        # Sums over images of the ring power and of its square; sized by the first update.
+        self.add_state("total", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total_square", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("size", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
+
+    @torch.no_grad()
+    def update(self, maps: Tensor) -> None:
+        """Add the maps of a batch of images.
+
+        Args:
+            maps: (N, C, H, W) real floating point; H and W the same in every batch. They may
+                live on another device than the metric.
+
+        Raises:
+            TypeError, ValueError: as ``radial_power``; not four dimensions; another size than
+                before. The state is then what it was.
+        """
+        _check_maps("maps", maps)
+        if maps.ndim != 4 or maps.shape[1] == 0:
+            raise ValueError(f"maps: expected (N, C, H, W), got shape {tuple(maps.shape)}")
+        _check_finite("maps", maps)
+        count, channels, height, width = maps.shape
+        if self.samples > 0 and self.size.tolist() != [height, width]:
+            raise ValueError(
+                f"maps: expected size {tuple(self.size.tolist())} as in earlier batches, "
+                f"got {(height, width)}"
+            )
+        rings = _rings(height, width)[1].numel()
+        total = torch.zeros(rings, dtype=torch.float64)
+        total_square = torch.zeros_like(total)
+        with torch.autocast(maps.device.type, enabled=False):
+            for piece in _chunks(maps):
+                modes = half_spectrum(piece.flatten(0, 1), self.window).square_()
+                modes = modes.view(len(piece), channels, -1).mean(1)
+                power = ring_mean(modes, height, width).to(total.device).double()
+                total += power.sum(0)
+                total_square += power.square().sum(0)
+        if self.samples == 0:
+            self.size = torch.tensor([height, width], device=self.size.device)
+            self.total = torch.zeros(rings, dtype=torch.float64, device=self.total.device)
+            self.total_square = torch.zeros_like(self.total)
+        self.total += total.to(self.total.device)
+        self.total_square += total_square.to(self.total.device)
+        self.samples += count
+
+    def compute(self) -> Spectrum:
+        """The spectrum of all images so far.
+
+        Raises:
+            ValueError: no image was added.
+        """
+        count = int(self.samples)
+        if count == 0:
+            raise ValueError("expected at least one image, got an empty data set")
+        height, width = self.size.tolist()
+        mean = self.total.cpu() / count
+        variance = (self.total_square.cpu() / count - mean.square()).clamp_min(0)
+        # One image tells nothing of the spread: 0/0 is the NaN that says so.
+        stderr = (variance / (count - 1)).sqrt() if count > 1 else torch.full_like(mean, torch.nan)
+        scale = _ring_scale(self.ring, height, width)
+        return Spectrum(
+            frequency=ring_frequencies(height, width),
+            power=mean * scale,
+            stderr=stderr * scale,
+            modes=ring_modes(height, width),
+            samples=count,
+            ring=self.ring,
+        )
+
+
+def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation of pixels at distance r, the C(r) of Eq. 2, of each map.
+
+    Each map's own mean is removed (Eq. 2's constant C1 takes up what that shifts), and the map
+    is not wrapped around: pairs that would reach over the edge do not count.
+
+    Args:
+        x: (..., H, W) real floating-point maps, H and W at least 4.
+
+    Returns:
+        distance: (L,) float64, mean distance in pixels of the pairs in each ring of lags of
+            width one pixel, L = min(H, W)//2 + 1; element 0 is distance 0.
+        correlation: (..., L) mean product of the pairs, in squared units of the map; element 0
+            is the variance. Differentiable; average it over maps before normalising.
+
+    Raises:
+        TypeError, ValueError: as ``radial_power``.
+    """
+    _check_maps("x", x)
+    _check_finite("x", x)
+    height, width = x.shape[-2:]
+    distance, lag_matrix = _lags(height, width)
+    maps = x.reshape(-1, height, width)
+    pieces = []
+    with torch.autocast(x.device.type, enabled=False):
+        for piece in _chunks(maps):
+            piece = _at_least_float32(piece)
+            centred = piece - piece.mean((-2, -1), keepdim=True)
+            padded = torch.fft.rfft2(centred, s=(2 * height, 2 * width))
+            power = torch.view_as_real(padded).square().sum(-1)
+            products = torch.fft.irfft2(power, s=(2 * height, 2 * width))
+            pieces.append(products.flatten(1) @ lag_matrix.to(products))
+    return distance.clone(), torch.cat(pieces).reshape(*x.shape[:-2], -1)
+
+
+def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
+    """Distance at which a correlation function has fallen to 1/e of its value at 0.
+
+    Args:
+        distance: (L,) in pixels, growing from 0.
+        correlation: (..., L), as ``correlation_function`` gives it.
+
+    Returns:
+        (...) pixels, interpolated linearly between the two rings around the crossing; infinite
+        where the function does not fall so far.
+
+    Raises:
+        ValueError: the last dimensions differ.
+    """
+    if distance.ndim != 1 or distance.shape[-1] != correlation.shape[-1]:
+        raise ValueError(
+            f"distance: expected shape ({correlation.shape[-1]},) to go with correlation, "
+            f"got {tuple(distance.shape)}"
+        )
+    level = correlation[..., :1] / torch.e
+    below = correlation < level
+    after = below.int().argmax(-1, keepdim=True).clamp_min(1)
+    r = distance.to(correlation).expand_as(correlation)
+    r0, r1 = r.gather(-1, after - 1), r.gather(-1, after)
+    c0, c1 = correlation.gather(-1, after - 1), correlation.gather(-1, after)
+    crossing = r0 + (r1 - r0) * (c0 - level) / (c0 - c1)
+    return torch.where(below.any(-1), crossing.squeeze(-1), torch.inf)
+
+
+# --- the two linear maps behind everything above -------------------------------------------------
+
+
+def half_spectrum(maps: Tensor, window: Window = "none") -> Tensor:
+    """Orthonormal Fourier transform of each map as one real vector (re, im, re, im, …).
+
+    The scalar product of two such vectors, weighted by a ring, is the ring's cross power.
+    No check of the input: the losses call this on every step.
+
+    Args:
+        maps: (N, H, W) floating point; half precision is taken to float32 first, since no FFT
+            knows bfloat16.
+        window: as ``radial_power``.
+
+    Returns:
+        (N, 2·H·(W//2 + 1)), the modes of the half plane in ``rfft2``'s order.
+    """
+    height, width = maps.shape[-2:]
+    maps = _at_least_float32(maps)
+    if window == "hann":
+        taper = _hann(height, width).to(maps)
+        maps = (maps - maps.mean((-2, -1), keepdim=True)) * taper
+    if height * width <= _DENSE_TRANSFORM_PIXELS:
+        return maps.flatten(1) @ _fourier_matrix(height, width, maps.dtype, maps.device)
+    return torch.view_as_real(torch.fft.rfft2(maps, norm="ortho")).flatten(1)
+
+
+def ring_mean(products: Tensor, height: int, width: int) -> Tensor:
+    """Mean over each complete ring of products of half spectra.
+
+    Args:
+        products: (N, 2·H·(W//2 + 1)), a product of two ``half_spectrum`` results.
+        height, width: size of the maps they came from.
+
+    Returns:
+        (N, R).
+    """
+    if height * width <= _DENSE_RING_PIXELS:
+        return products @ _ring_matrix(height, width, products.dtype, products.device)
+    index, weight = _ring_index(height, width, products.dtype, products.device)
+    rings = _rings(height, width)[1].numel()
+    sums = products.new_zeros(len(products), rings + 1)
+    return sums.index_add(1, index, products * weight)[:, :rings]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ring of each mode of the half plane (H, W//2+1), and each complete ring's |k| and modes."""
+    short, long = min(height, width), max(height, width)
+    ky = (torch.fft.fftfreq(height, dtype=torch.float64) * height).round().long()[:, None]
+    kx = torch.arange(width // 2 + 1)[None, :]
+    # (2·|k|·short·long)², in integers, so that no mode's ring hangs on rounding.
+    length = 4 * ((ky * (long * short // height)) ** 2 + (kx * (long * short // width)) ** 2)
+    ring = ((length.double().sqrt() / long + 1) / 2).floor().long()
+    ring = ring - (length < ((2 * ring - 1).clamp_min(0) * long) ** 2).long()
+    ring = ring + (length >= ((2 * ring + 1) * long) ** 2).long()
+    counted = _multiplicity(height, width)
+    k = length.double().sqrt() / (2 * short * long)
+    rings = (short + 1) // 2
+    modes = torch.zeros(int(ring.max()) + 1, dtype=torch.int64)
+    modes = modes.index_add(0, ring.flatten(), counted.flatten())[:rings]
+    total = torch.zeros(int(ring.max()) + 1, dtype=torch.float64)
+    total = total.index_add(0, ring.flatten(), (k * counted).flatten())[:rings]
+    return ring, total / modes, modes
+
+
+def _multiplicity(height: int, width: int) -> Tensor:
+    """How often each mode of the half plane stands in the full plane: 1 or 2, (H, W//2+1)."""
+    counted = torch.full((height, width // 2 + 1), 2)
+    counted[:, 0] = 1
+    if width % 2 == 0:
+        counted[:, -1] = 1
+    return counted
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _ring_index(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ring (clamped to R: left out) and weight in its mean, for each number of a half spectrum."""
+    ring, frequency, modes = _rings(height, width)
+    rings = frequency.numel()
+    index = ring.flatten().clamp_max(rings)
+    weight = _multiplicity(height, width).flatten() / torch.cat([modes, modes.new_ones(1)])[index]
+    return (
+        index.repeat_interleave(2).to(device),
+        weight.repeat_interleave(2).to(device=device, dtype=dtype),
+    )
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _ring_matrix(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2·H·(W//2+1), R): column r takes the mean over ring r of a product of half spectra."""
+    index, weight = _ring_index(height, width, dtype, device)
+    rings = _rings(height, width)[1].numel()
+    matrix = torch.zeros(index.numel(), rings + 1, dtype=dtype, device=device)
+    return matrix.scatter_(1, index[:, None], weight[:, None])[:, :rings].contiguous()
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _fourier_matrix(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(H·W, 2·H·(W//2+1)): the orthonormal ``rfft2`` of a small map as a dense product."""
+    unit = torch.eye(height * width, dtype=torch.float64).view(-1, height, width)
+    matrix = torch.view_as_real(torch.fft.rfft2(unit, norm="ortho")).flatten(1)
+    return matrix.to(device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _lags(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Mean lag of each ring of lags (L,), and the matrix (4·H·W, L) that averages their pairs."""
+    dy = (torch.fft.fftfreq(2 * height, dtype=torch.float64) * 2 * height).round().abs()[:, None]
+    dx = (torch.fft.fftfreq(2 * width, dtype=torch.float64) * 2 * width).round().abs()[None, :]
+    pairs = ((height - dy) * (width - dx)).flatten()
+    lag = torch.sqrt(dy**2 + dx**2).flatten()
+    index = (lag + 0.5).floor().long()
+    rings = min(height, width) // 2 + 1
+    index = index.clamp_max(rings)
+    ring_pairs = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs)
+    distance = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs * lag)
+    matrix = torch.zeros(lag.numel(), rings + 1, dtype=torch.float64)
+    matrix.scatter_(1, index[:, None], 1 / ring_pairs[index][:, None])
+    return (distance / ring_pairs)[:rings], matrix[:, :rings].contiguous()
+
+
+def _hann(height: int, width: int) -> Tensor:
+    """Separable Hann window of unit mean square, (H, W): white noise keeps its power."""
+    window = torch.outer(
+        torch.hann_window(height, dtype=torch.float64),
+        torch.hann_window(width, dtype=torch.float64),
+    )
+    return window / window.square().mean().sqrt()
+
+
+def _ring_scale(ring: Ring, height: int, width: int) -> Tensor:
+    frequency = _rings(height, width)[1]
+    return frequency if ring == "jacobian" else torch.ones_like(frequency)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _chunks(maps: Tensor) -> Iterator[Tensor]:
+    """Pieces of the first dimension that stay in cache; an accelerator takes 64 times as much."""
+    budget = _CHUNK_BYTES if maps.device.type == "cpu" else 64 * _CHUNK_BYTES
+    each = max(1, maps[:1].numel() * max(4, maps.element_size()))
+    return iter(maps.split(max(1, budget // each)))
+
+
+# --- checks ---------------------------------------------------------------------------------------
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise a ValueError unless ``value`` is one of a ``Literal``'s ``choices``."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < 4:
+        raise ValueError(f"expected height and width of at least 4 pixels, got {height}×{width}")
+
+
+def _check_maps(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: expected a real floating-point tensor, got {got}")
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected (..., H, W), got shape {tuple(x.shape)}")
+    if min(x.shape[-2:]) < 4:
+        raise ValueError(
+            f"{name}: expected maps of at least 4×4 pixels, got {x.shape[-2]}×{x.shape[-1]}"
+        )
+
+
+def _check_finite(name: str, x: Tensor) -> None:
+    # A finite sum proves finite values at a twentieth of the cost of looking at each; a sum that
+    # overflowed does not prove the contrary.
+    if not torch.isfinite(x.detach().sum()) and not torch.isfinite(x.detach()).all():
+        bad = int((~torch.isfinite(x.detach())).sum())
+        raise ValueError(
+            f"{name}: expected finite values, got {bad} NaN or infinite of {x.numel()}"
+        )
