@@ -22,10 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics import Metric
 
 Ring = Literal["mean", "jacobian"]
@@ -165,6 +166,11 @@ class RadialPowerSpectrum(Metric):
 
     Args:
         ring, window: as ``radial_power``.
+        pool: average-pool each map by this factor first, as Fig. 1 does; frequencies are then in
+            cycles per pooled pixel.
+
+    Raises:
+        ValueError: an unknown ``ring`` or ``window``, or ``pool`` below 1.
 
     Example:
         >>> spectrum = RadialPowerSpectrum(ring="jacobian")
@@ -183,12 +189,17 @@ class RadialPowerSpectrum(Metric):
     samples: Tensor
     size: Tensor
 
-    def __init__(self, *, ring: Ring = "mean", window: Window = "none", **kwargs: object) -> None:
+    def __init__(
+        self, *, ring: Ring = "mean", window: Window = "none", pool: int = 1, **kwargs: Any
+    ) -> None:
         check_choice("ring", ring, Ring)
         check_choice("window", window, Window)
+        if pool < 1:
+            raise ValueError(f"pool: expected a factor of at least 1, got {pool}")
         super().__init__(**kwargs)
         self.ring: Ring = ring
         self.window: Window = window
+        self.pool = pool
         # Sums over images of the ring power and of its square; sized by the first update.
         self.add_state("total", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("total_square", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="sum")
@@ -210,6 +221,13 @@ class RadialPowerSpectrum(Metric):
         _check_maps("maps", maps)
         if maps.ndim != 4 or maps.shape[1] == 0:
             raise ValueError(f"maps: expected (N, C, H, W), got shape {tuple(maps.shape)}")
+        if self.pool > 1:
+            if min(maps.shape[-2:]) < 4 * self.pool:
+                raise ValueError(
+                    f"maps: expected at least {4 * self.pool} pixels a side to pool by "
+                    f"{self.pool}, got {maps.shape[-2]}×{maps.shape[-1]}"
+                )
+            maps = functional.avg_pool2d(maps, self.pool)
         _check_finite("maps", maps)
         count, channels, height, width = maps.shape
         if self.samples > 0 and self.size.tolist() != [height, width]:

@@ -11,7 +11,7 @@
 ``mobilenet``           student on ImageNet
 ======================  ==============================================================
 
-Every network has ``stages``, its table of taps: see :class:`Stage`.
+Every network has ``stages``, its table of taps, which ``model_stages`` reads: see ``Stage``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spectralkd.models.resnet import ResNet
 from spectralkd.models.stage import Stage
 from spectralkd.models.wideresnet import WideResNet
 
-__all__ = ["MODELS", "Stage", "create_model"]
+__all__ = ["MODELS", "Stage", "create_model", "model_stages"]
 
 MODELS = (
     "wrn28_4",
@@ -70,6 +70,18 @@ def create_model(name: str, num_classes: int = 100) -> nn.Module:
                 raise ValueError(f"model {name!r}: {error}") from None
     near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.3) or MODELS
     raise ValueError(f"model: expected a name such as {', '.join(near)}, got {name!r}")
+
+
+def model_stages(model: nn.Module) -> tuple[Stage, ...]:
+    """The table of taps of a network made by ``create_model``.
+
+    Raises:
+        TypeError: the network has none.
+    """
+    stages = getattr(model, "stages", None)
+    if not isinstance(stages, tuple):
+        raise TypeError(f"model: expected one of create_model's, got {type(model).__name__}")
+    return stages
 
 
 def _resnet50(num_classes: int) -> nn.Module:

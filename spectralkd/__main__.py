@@ -1,0 +1,5 @@
+"""``python -m spectralkd``: the command line."""
+
+from spectralkd.cli import main
+
+main()

@@ -1,0 +1,162 @@
+"""The command line: ``spectralkd`` and ``python -m spectralkd``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm.auto import tqdm
+
+from spectralkd import __version__, report
+from spectralkd.data import load
+from spectralkd.features import Statistics, read_activations
+from spectralkd.models import create_model, model_stages
+from spectralkd.powerlaw import PowerLaw, fit_power_law
+from spectralkd.spectrum import RadialPowerSpectrum, Ring, Spectrum, Window, ring_frequencies
+from spectralkd.tables import format_table
+from spectralkd.weights import load_weights
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Natural statistics of network activations, and knowledge distillation that uses them.",
+)
+_show_traceback = False
+
+
+def main() -> None:
+    """Run the command line; a wrong input ends in one line and exit status 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        if _show_traceback:
+            raise
+        print(f"spectralkd: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback()
+def options(
+    traceback: Annotated[bool, typer.Option(help="Show where an error came from.")] = False,
+    version: Annotated[bool, typer.Option(help="Print the version and stop.")] = False,
+) -> None:
+    """Options that go before a command."""
+    global _show_traceback
+    _show_traceback = traceback
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def spectra(
+    data: Annotated[str, typer.Option(help="photos, cifar10, cifar100 or imagefolder.")] = "photos",
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    image_size: Annotated[int, typer.Option(help="Side of imagefolder's images, pixels.")] = 224,
+    images: Annotated[int | None, typer.Option(help="How many validation images; all.")] = None,
+    model: Annotated[str, typer.Option(help="Network, such as wrn28_4.")] = "wrn16_2",
+    weights: Annotated[Path | None, typer.Option(help="Its weights; untrained without.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Comma-separated layers; the ends of the stages.")
+    ] = None,
+    statistics: Annotated[
+        Statistics, typer.Option(help="What batch norms normalise with.")
+    ] = "batch",
+    ring: Annotated[Ring, typer.Option(help="The paper's |k| × mean, or the mean.")] = "jacobian",
+    window: Annotated[Window, typer.Option(help="Taper of each map.")] = "none",
+    band: Annotated[tuple[float, float], typer.Option(help="Band of the fit, cycles/pixel.")] = (
+        1 / 8,
+        1 / 2,
+    ),
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the untrained weights.")] = 0,
+    device: Annotated[str | None, typer.Option(help="Such as cuda; the best there is.")] = None,
+    output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
+) -> None:
+    """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
+    source = load(data, "validation", root=root, image_size=image_size)
+    source = source if images is None else source.subset(images)
+    torch.manual_seed(seed)
+    net = create_model(model, num_classes=len(source.classes)).to(device or _best_device())
+    if weights is not None:
+        load_weights(net, weights)
+    names = layers.split(",") if layers else [s.output for s in model_stages(net)]
+
+    # One image first, so that a wrong layer, band or size is refused before the long work.
+    image, _ = next(iter(source.batches(1)))
+    sizes = {"images": image.shape[-2:]}
+    for maps in read_activations(net, [image], names, statistics="running", progress=False):
+        sizes |= {name: maps[name].shape[-2:] for name in names}
+    frequency = ring_frequencies(*sizes["images"])
+    fit_power_law(frequency, torch.ones_like(frequency), band=band)
+
+    streams = {
+        _label(name, pool): (name, RadialPowerSpectrum(ring=ring, window=window, pool=pool))
+        for name in sizes
+        for pool in (1, 2)
+        if pool == 1 or (name in ("images", names[-1]) and min(sizes[name]) >= 8)
+    }
+    raw = tqdm(
+        source.batches(batch_size, normalize=False), desc="images", unit="batch", leave=False
+    )
+    for batch, _ in raw:
+        for name, stream in streams.values():
+            if name == "images":
+                stream.update(batch)
+    for maps in read_activations(net, source.batches(batch_size), names, statistics=statistics):
+        for name, stream in streams.values():
+            if name != "images":
+                stream.update(maps[name])
+
+    measured = {label: stream.compute() for label, (_, stream) in streams.items()}
+    fits = {label: _fit(spectrum, band) for label, spectrum in measured.items()}
+    header = ("map", "size", "exponent", "R²")
+    rows = [
+        (label, "×".join(map(str, streams[label][1].size.tolist())), *_exponent(fits[label]))
+        for label in measured
+    ]
+    state = f"weights of {weights}" if weights else f"untrained, seed {seed}"
+    caption = (
+        f"{model} ({state}, {statistics} statistics) on {len(source)} images of {data}; "
+        f"power is "
+        f"{'|k| × ring mean (the paper)' if ring == 'jacobian' else 'the ring mean'}, window "
+        f"{window}, fitted over [{band[0]:g}, {band[1]:g}) cycles/pixel."
+    )
+    print(format_table(header, rows))
+    print(f"\n{caption}\nExponents of ring means are smaller by 1 than those of |k| × ring mean.")
+    if not report.has_plotly():
+        print(f"No page written to {output}: plotly is not installed (pip install plotly).")
+        return
+    from spectralkd.notebook.figures import spectra_figure
+
+    known = {label: fit for label, fit in fits.items() if fit}
+    table = format_table(header, rows, style="html")
+    sections = [("Power spectra", spectra_figure(measured, known)), ("Exponents", table)]
+    report.write_report(output, "Power spectra", [*sections, ("How measured", f"<p>{caption}</p>")])
+    print(f"Interactive plots: {output}")
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _label(name: str, pool: int) -> str:
+    return name if pool == 1 else f"{name}, {pool}×{pool} average-pooled"
+
+
+def _fit(spectrum: Spectrum, band: tuple[float, float]) -> PowerLaw | None:
+    """The power law, or None where so small a map has fewer than three rings in the band."""
+    k = spectrum.frequency
+    if ((k >= band[0]) & (k < band[1])).sum() < 3:
+        return None
+    return fit_power_law(k, spectrum.power, band=band)
+
+
+def _exponent(fit: PowerLaw | None) -> tuple[str, str]:
+    if fit is None:
+        return "fewer than 3 rings", "–"
+    return f"{fit.exponent:.3f} ± {fit.stderr:.3f}", f"{fit.r_squared:.3f}"

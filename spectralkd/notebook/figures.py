@@ -1,0 +1,172 @@
+"""Plotly figures of spectra: axes with units and fixed ranges, colours for any colour vision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from spectralkd.powerlaw import PowerLaw
+from spectralkd.spectrum import Spectrum
+
+# Okabe & Ito's palette, told apart with any colour vision; yellow left out, too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+_POWER_LABEL = {
+    "mean": "ring-mean power (map units²)",
+    "jacobian": "|k| × ring-mean power (map units² · cycles/pixel)",
+}
+
+
+def spectra_figure(
+    spectra: Mapping[str, Spectrum],
+    fits: Mapping[str, PowerLaw] | None = None,
+    *,
+    title: str | None = None,
+    normalise: bool = False,
+) -> go.Figure:
+    """Power against |k| on logarithmic axes, as in Figs. 1 and 2.
+
+    Args:
+        spectra: by name; all with one ring reduction, which the axis names. Bands show two
+            standard errors.
+        fits: power laws by the same names, drawn dashed over their band and written into the
+            legend.
+        title: above the figure.
+        normalise: divide each curve by its power at the first ring beyond DC, to compare shapes.
+
+    Raises:
+        ValueError: no spectrum, or several ring reductions.
+    """
+    rings = {spectrum.ring for spectrum in spectra.values()}
+    if len(rings) != 1:
+        raise ValueError(f"spectra: expected one ring reduction, got {sorted(rings) or 'none'}")
+    figure = go.Figure()
+    for number, (name, spectrum) in enumerate(spectra.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        scale = float(spectrum.power[1]) if normalise else 1.0
+        fit = (fits or {}).get(name)
+        label = f"{name}: α = {fit.exponent:.2f} ± {fit.stderr:.2f}" if fit else name
+        k, power = spectrum.frequency[1:], spectrum.power[1:] / scale
+        error = 2 * torch.nan_to_num(spectrum.stderr[1:]) / scale
+        figure.add_trace(
+            _band(k, (power - error).clamp_min(power / 1e3), power + error, colour, name)
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=k.numpy(),
+                y=power.numpy(),
+                name=label,
+                legendgroup=name,
+                mode="lines+markers",
+                line={"color": colour},
+                marker={"size": 5, "symbol": number % 10},
+                hovertemplate="|k| = %{x:.3f} cycles/pixel<br>P = %{y:.3g}",
+            )
+        )
+        if fit:
+            ends = torch.tensor([max(fit.band[0], float(k[0])), fit.band[1]], dtype=torch.float64)
+            figure.add_trace(
+                go.Scatter(
+                    x=ends.numpy(),
+                    y=(fit(ends) / scale).numpy(),
+                    legendgroup=name,
+                    showlegend=False,
+                    mode="lines",
+                    line={"color": colour, "dash": "dash", "width": 1},
+                    hoverinfo="skip",
+                )
+            )
+    ring = rings.pop()
+    label = _POWER_LABEL[ring] + (", relative to the first ring" if normalise else "")
+    _frequency_axis(figure)
+    figure.update_yaxes(title=label, type="log", exponentformat="power")
+    figure.update_layout(**layout(title))
+    return figure
+
+
+def lines_figure(
+    x: Tensor,
+    curves: Mapping[str, Tensor],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    dashed: Sequence[str] = (),
+    y_range: tuple[float, float] | None = None,
+) -> go.Figure:
+    """Named curves over one axis; those named in ``dashed`` are predictions or fits.
+
+    Args:
+        x: (L,) positions.
+        curves: (L,) values by name.
+        x_label, y_label: with their units.
+        y_range: fixed range of the values (in their own units, also on a logarithmic axis).
+    """
+    figure = go.Figure()
+    for number, (name, values) in enumerate(curves.items()):
+        figure.add_trace(
+            go.Scatter(
+                x=x.detach().numpy(),
+                y=values.detach().numpy(),
+                name=name,
+                mode="lines" if name in dashed else "lines+markers",
+                line={
+                    "color": COLOURS[number % len(COLOURS)],
+                    "dash": DASHES[1 + number % 3] if name in dashed else "solid",
+                },
+                marker={"size": 5, "symbol": number % 10},
+            )
+        )
+    if log_x:
+        _frequency_axis(figure)
+    figure.update_xaxes(title=x_label)
+    limits = y_range and ([math.log10(v) for v in y_range] if log_y else list(y_range))
+    figure.update_yaxes(title=y_label, type="log" if log_y else "linear", range=limits)
+    if log_y:
+        figure.update_yaxes(exponentformat="power")
+    figure.update_layout(**layout(title))
+    return figure
+
+
+def layout(title: str | None) -> dict[str, object]:
+    """The layout that all figures share."""
+    return {
+        "title": {"text": title, "x": 0.02} if title else None,
+        "template": "plotly_white",
+        "width": 860,
+        "height": 460,
+        "margin": {"l": 80, "r": 20, "t": 50 if title else 20, "b": 60},
+        "legend": {"groupclick": "togglegroup"},
+    }
+
+
+def _frequency_axis(figure: go.Figure) -> None:
+    ticks = [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    figure.update_xaxes(
+        title="|k| (cycles/pixel)",
+        type="log",
+        tickvals=ticks,
+        ticktext=["1/64", "1/32", "1/16", "1/8", "1/4", "1/2"],
+        range=[math.log10(1 / 40), math.log10(0.55)],
+    )
+
+
+def _band(x: Tensor, low: Tensor, high: Tensor, colour: str, group: str) -> go.Scatter:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return go.Scatter(
+        x=torch.cat([x, x.flip(0)]).numpy(),
+        y=torch.cat([high, low.flip(0)]).numpy(),
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.2)",
+        line={"width": 0},
+        legendgroup=group,
+        showlegend=False,
+        hoverinfo="skip",
+    )

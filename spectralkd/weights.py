@@ -1,0 +1,53 @@
+"""Weights from files, never by unpickling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a state dict into a model.
+
+    Args:
+        model: takes the weights in place, converted to its own precision.
+        path: a ``.safetensors`` file, or one that ``torch.load(weights_only=True)`` reads.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no such file, or its parameters are not the model's: names every
+            one that is missing, unknown or of another shape. The model is then unchanged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: expected a file, got {str(path)!r}")
+    state = _read(path)
+    own = model.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in own]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        raise ValueError(f"weights: {path} does not fit the model: {'; '.join(problems)}")
+    model.load_state_dict(state)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"weights: {path} cannot be read: {error}") from error
+    except Exception as error:  # torch's weights-only reader raises pickle.UnpicklingError
+        raise ValueError(f"weights: {path} holds more than tensors, not read: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"weights: expected {path} to hold a state dict of tensors")
+    return state
