@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import platform
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,7 @@ import typer
 from tqdm.auto import tqdm
 
 from spectralkd import __version__, report
+from spectralkd.bench import bench_spectra
 from spectralkd.data import load
 from spectralkd.features import Statistics, read_activations
 from spectralkd.models import create_model, model_stages
@@ -135,9 +139,36 @@ def spectra(
 
     known = {label: fit for label, fit in fits.items() if fit}
     table = format_table(header, rows, style="html")
-    sections = [("Power spectra", spectra_figure(measured, known)), ("Exponents", table)]
+    sections = [("Plot", spectra_figure(measured, known)), ("Exponents", table)]
     report.write_report(output, "Power spectra", [*sections, ("How measured", f"<p>{caption}</p>")])
     print(f"Interactive plots: {output}")
+
+
+@app.command()
+def bench(
+    device: Annotated[str | None, typer.Option(help="Such as cuda; the best there is.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a record instead.")] = False,
+) -> None:
+    """Measure speed on this machine, as ratios to the Fourier transform alone."""
+    place = device or _best_device()
+    timings = bench_spectra(place)
+    processor = torch.cuda.get_device_name() if place.startswith("cuda") else platform.processor()
+    machine = {
+        "device": place,
+        "processor": processor or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "spectralkd": __version__,
+    }
+    if as_json:
+        print(json.dumps({"machine": machine, "spectra": [asdict(t) for t in timings]}))
+        return
+    rows = [
+        ("×".join(map(str, t.shape)), t.what, f"{1e3 * t.seconds:.1f}", f"{t.ratio:.2f}")
+        for t in timings
+    ]
+    print(format_table(("input", "call", "ms", "ratio to rfft2"), rows))
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 def _best_device() -> str:

@@ -147,9 +147,7 @@ def predict_power(
 
 def _side(kernel: Tensor) -> int:
     if kernel.ndim < 2 or kernel.shape[-1] != kernel.shape[-2] or kernel.shape[-1] % 2 == 0:
-        raise ValueError(
-            f"kernel: expected (..., k, k) with k odd, got shape {tuple(kernel.shape)}"
-        )
+        raise ValueError(f"kernel: expected (..., k, k), k odd, got shape {tuple(kernel.shape)}")
     return kernel.shape[-1]
 
 

@@ -108,15 +108,12 @@ def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> 
     check_choice("ring", ring, Ring)
     check_choice("window", window, Window)
     _check_maps("x", x)
-    _check_finite("x", x)
     height, width = x.shape[-2:]
     maps = x.reshape(-1, height, width)
-    with torch.autocast(x.device.type, enabled=False):
-        pieces = [
-            ring_mean(half_spectrum(m, window).square(), height, width) for m in _chunks(maps)
-        ]
-    power = torch.cat(pieces).reshape(*x.shape[:-2], -1)
-    return power * _ring_scale(ring, height, width).to(power)
+    power = torch.cat([_ring_power(piece, window) for piece in _chunks(maps)])
+    _check_finite("x", x, power)
+    scale = _ring_scale(ring, height, width).to(power)
+    return (power * scale).reshape(*x.shape[:-2], -1)
 
 
 def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
@@ -137,9 +134,8 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     Raises:
         TypeError, ValueError: as ``radial_power``, or the sizes of the maps differ.
     """
-    for name, maps in (("x", x), ("y", y)):
-        _check_maps(name, maps)
-        _check_finite(name, maps)
+    _check_maps("x", x)
+    _check_maps("y", y)
     if x.shape[-2:] != y.shape[-2:]:
         raise ValueError(
             f"y: expected maps of size {tuple(x.shape[-2:])} as x, got {tuple(y.shape[-2:])}"
@@ -154,7 +150,10 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
             fx, fy = half_spectrum(cx), half_spectrum(cy)
             pxy, pxx, pyy = (ring_mean(p, height, width) for p in (fx * fy, fx * fx, fy * fy))
             pieces.append(pxy * (pxx.clamp_min(eps) * pyy.clamp_min(eps)).rsqrt())
-    return torch.cat(pieces).reshape(*shape[:-2], -1)
+    correlation = torch.cat(pieces)
+    _check_finite("x", x, correlation)
+    _check_finite("y", y, correlation)
+    return correlation.reshape(*shape[:-2], -1)
 
 
 class RadialPowerSpectrum(Metric):
@@ -228,7 +227,6 @@ class RadialPowerSpectrum(Metric):
                     f"{self.pool}, got {maps.shape[-2]}×{maps.shape[-1]}"
                 )
             maps = functional.avg_pool2d(maps, self.pool)
-        _check_finite("maps", maps)
         count, channels, height, width = maps.shape
         if self.samples > 0 and self.size.tolist() != [height, width]:
             raise ValueError(
@@ -238,13 +236,12 @@ class RadialPowerSpectrum(Metric):
         rings = _rings(height, width)[1].numel()
         total = torch.zeros(rings, dtype=torch.float64)
         total_square = torch.zeros_like(total)
-        with torch.autocast(maps.device.type, enabled=False):
-            for piece in _chunks(maps):
-                modes = half_spectrum(piece.flatten(0, 1), self.window).square_()
-                modes = modes.view(len(piece), channels, -1).mean(1)
-                power = ring_mean(modes, height, width).to(total.device).double()
-                total += power.sum(0)
-                total_square += power.square().sum(0)
+        for piece in _chunks(maps):
+            power = _ring_power(piece.flatten(0, 1), self.window)
+            power = power.view(len(piece), channels, rings).mean(1).to(total.device).double()
+            total += power.sum(0)
+            total_square += power.square().sum(0)
+        _check_finite("maps", maps, total)
         if self.samples == 0:
             self.size = torch.tensor([height, width], device=self.size.device)
             self.total = torch.zeros(rings, dtype=torch.float64, device=self.total.device)
@@ -297,7 +294,6 @@ def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
         TypeError, ValueError: as ``radial_power``.
     """
     _check_maps("x", x)
-    _check_finite("x", x)
     height, width = x.shape[-2:]
     distance, lag_matrix = _lags(height, width)
     maps = x.reshape(-1, height, width)
@@ -310,7 +306,9 @@ def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
             power = torch.view_as_real(padded).square().sum(-1)
             products = torch.fft.irfft2(power, s=(2 * height, 2 * width))
             pieces.append(products.flatten(1) @ lag_matrix.to(products))
-    return distance.clone(), torch.cat(pieces).reshape(*x.shape[:-2], -1)
+    correlation = torch.cat(pieces)
+    _check_finite("x", x, correlation)
+    return distance.clone(), correlation.reshape(*x.shape[:-2], -1)
 
 
 def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
@@ -385,6 +383,14 @@ def ring_mean(products: Tensor, height: int, width: int) -> Tensor:
     rings = _rings(height, width)[1].numel()
     sums = products.new_zeros(len(products), rings + 1)
     return sums.index_add(1, index, products * weight)[:, :rings]
+
+
+def _ring_power(maps: Tensor, window: Window) -> Tensor:
+    """Ring-mean power of each map, (N, H, W) → (N, R)."""
+    with torch.autocast(maps.device.type, enabled=False):
+        modes = half_spectrum(maps, window)
+        squares = modes.square() if modes.requires_grad else modes.square_()
+        return ring_mean(squares, *maps.shape[-2:])
 
 
 @lru_cache(maxsize=64)
@@ -523,11 +529,20 @@ def _check_maps(name: str, x: Tensor) -> None:
         )
 
 
-def _check_finite(name: str, x: Tensor) -> None:
-    # A finite sum proves finite values at a twentieth of the cost of looking at each; a sum that
-    # overflowed does not prove the contrary.
-    if not torch.isfinite(x.detach().sum()) and not torch.isfinite(x.detach()).all():
-        bad = int((~torch.isfinite(x.detach())).sum())
+def _check_finite(name: str, x: Tensor, result: Tensor) -> None:
+    """Refuse ``x`` where it, or what was computed from it, is not finite.
+
+    Every ring hears of every pixel, so the small result answers for the large input.
+    """
+    if torch.isfinite(result.detach()).all():
+        return
+    bad = int((~torch.isfinite(x.detach())).sum())
+    if bad:
         raise ValueError(
             f"{name}: expected finite values, got {bad} NaN or infinite of {x.numel()}"
+        )
+    largest = float(x.detach().abs().max())
+    if largest > torch.finfo(result.dtype).max ** 0.5 / x.shape[-1]:
+        raise ValueError(
+            f"{name}: expected values whose squares {result.dtype} can hold, got up to {largest:g}"
         )

@@ -16,10 +16,8 @@ from spectralkd.spectrum import Spectrum
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
-_POWER_LABEL = {
-    "mean": "ring-mean power (map units²)",
-    "jacobian": "|k| × ring-mean power (map units² · cycles/pixel)",
-}
+_POWER = {"mean": "ring-mean power", "jacobian": "|k| × ring-mean power"}
+_UNITS = {"mean": "map units²", "jacobian": "map units² · cycles/pixel"}
 
 
 def spectra_figure(
@@ -82,9 +80,9 @@ def spectra_figure(
                 )
             )
     ring = rings.pop()
-    label = _POWER_LABEL[ring] + (", relative to the first ring" if normalise else "")
+    label = f"{_POWER[ring]} ({'first ring = 1' if normalise else _UNITS[ring]})"
     _frequency_axis(figure)
-    figure.update_yaxes(title=label, type="log", exponentformat="power")
+    figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power")
     figure.update_layout(**layout(title))
     return figure
 
@@ -130,7 +128,7 @@ def lines_figure(
     limits = y_range and ([math.log10(v) for v in y_range] if log_y else list(y_range))
     figure.update_yaxes(title=y_label, type="log" if log_y else "linear", range=limits)
     if log_y:
-        figure.update_yaxes(exponentformat="power")
+        figure.update_yaxes(dtick=1, exponentformat="power")
     figure.update_layout(**layout(title))
     return figure
 
@@ -148,12 +146,12 @@ def layout(title: str | None) -> dict[str, object]:
 
 
 def _frequency_axis(figure: go.Figure) -> None:
-    ticks = [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    ticks = [2.0**-n for n in range(9, 0, -1)]
     figure.update_xaxes(
         title="|k| (cycles/pixel)",
         type="log",
         tickvals=ticks,
-        ticktext=["1/64", "1/32", "1/16", "1/8", "1/4", "1/2"],
+        ticktext=[f"1/{round(1 / tick)}" for tick in ticks],
         range=[math.log10(1 / 40), math.log10(0.55)],
     )
 
@@ -163,6 +161,7 @@ def _band(x: Tensor, low: Tensor, high: Tensor, colour: str, group: str) -> go.S
     return go.Scatter(
         x=torch.cat([x, x.flip(0)]).numpy(),
         y=torch.cat([high, low.flip(0)]).numpy(),
+        mode="lines",
         fill="toself",
         fillcolor=f"rgba({red},{green},{blue},0.2)",
         line={"width": 0},

@@ -1,0 +1,105 @@
+"""Does the command line do what its help says, and end a wrong input in one line?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from spectralkd.models import create_model
+
+
+def run(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spectralkd", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def test_spectra_prints_exponents_and_writes_a_page(tmp_path: Path) -> None:
+    done = run("spectra", "--images", 200, "--model", "wrn10_1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[2].startswith("images ")
+    exponent = float(lines[2].split("32×32")[1].split("±")[0])
+    assert -1.8 < exponent < -1.4
+    assert [line.split()[0] for line in lines[4:8]] == ["group1", "group2", "group3", "group3,"]
+    assert "wrn10_1 (untrained, seed 0, batch statistics) on 200 images of photos" in done.stdout
+    page = (tmp_path / "spectra.html").read_text()
+    assert "Plotly.newPlot" in page
+    assert "<td>group2</td>" in page
+    assert "activations" in done.stderr  # the progress bar
+
+
+def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
+    model = create_model("wrn10_1", num_classes=15)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    options = ["spectra", "--images", 100, "--model", "wrn10_1", "--layers", "group1,bn"]
+    options += ["--ring", "mean", "--band", 0.0625, 0.5, "--output", "other.html"]
+    done = run(*options, "--weights", "w.safetensors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "weights of w.safetensors" in done.stdout
+    assert "power is the ring mean, window none, fitted over [0.0625, 0.5)" in done.stdout
+    assert "\nbn " in done.stdout
+    assert (tmp_path / "other.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--data", "mnist"], "data: expected one of photos"),
+        (["--data", "imagefolder"], "root: imagefolder needs"),
+        (["--root", "nowhere"], "root: expected an existing folder"),
+        (["--model", "wrn29_4"], "model 'wrn29_4': expected a depth"),
+        (["--layers", "gruop1"], "such as group1"),
+        (["--band", 0.4, 0.42], "band: expected at least 3 rings"),
+        (["--images", 0], "count: expected at least one image"),
+        (["--weights", "none.safetensors"], "weights: expected a file"),
+    ],
+)
+def test_a_wrong_input_ends_in_one_line(args: list[object], says: str, tmp_path: Path) -> None:
+    done = run("spectra", *args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_a_traceback_is_to_be_had(tmp_path: Path) -> None:
+    done = run("--traceback", "spectra", "--data", "mnist", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+
+
+def test_weights_that_do_not_fit_name_the_parameter(tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
+    done = run("spectra", "--weights", "w.safetensors", cwd=tmp_path)
+    assert "conv.weight has shape (3,), expected (16, 3, 3, 3)" in done.stderr
+    torch.save({"conv.weight": print}, tmp_path / "w.pt")
+    done = run("spectra", "--weights", "w.pt", cwd=tmp_path)
+    assert "holds more than tensors, not read" in done.stderr
+    (tmp_path / "w.pt").write_bytes(b"rubbish")
+    done = run("spectra", "--weights", "w.pt", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "weights: w.pt" in done.stderr
+
+
+def test_bench_prints_ratios_to_its_floor(tmp_path: Path, monkeypatch) -> None:
+    from typer.testing import CliRunner
+
+    from spectralkd import bench, cli
+
+    monkeypatch.setattr(bench, "SHAPES", ((4, 3, 32, 32),))
+    result = CliRunner().invoke(cli.app, ["bench", "--json", "--device", "cpu"])
+    record = json.loads(result.stdout)
+    assert record["machine"]["torch"] == torch.__version__
+    assert record["spectra"][0]["what"] == "torch.fft.rfft2"
+    assert record["spectra"][0]["ratio"] == 1
+    assert all(timing["seconds"] > 0 for timing in record["spectra"])

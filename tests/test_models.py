@@ -1,0 +1,99 @@
+"""Are these the paper's networks, and do their tables of taps tell the truth?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from spectralkd.features import record
+from spectralkd.models import MODELS, create_model, model_stages
+
+# Counted from the published descriptions; 100 classes but for the last two.
+PARAMETERS = {
+    "wrn28_4": 5_872_180,
+    "wrn16_4": 2_772_020,
+    "wrn28_2": 1_479_220,
+    "wrn16_2": 703_284,
+    "resnet56": 861_620,
+    "pyramidnet200_240": 26_844_952,
+    "pyramidnet110_84": 3_913_536,
+    "mobilenet": 4_231_976,
+    "resnet50": 25_557_032,
+}
+IMAGENET = ("mobilenet", "resnet50")
+# Small members of every family, quick to run.
+SMALL = ("wrn10_1", "resnet8", "pyramidnet20_12", "pyramidnet164_12", "mobilenet", "resnet50")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_to_the_unit(name: str) -> None:
+    model = create_model(name, num_classes=1000 if name in IMAGENET else 100)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+
+
+def test_table_1s_compression_ratios() -> None:
+    """|S|/|T| as the paper prints them, in percent."""
+    setups = {
+        ("wrn28_4", "wrn16_4"): 47.2,
+        ("wrn28_4", "wrn28_2"): 25.2,  # the paper prints 25.0
+        ("wrn28_4", "wrn16_2"): 12.0,  # the paper prints 11.9
+        ("wrn28_4", "resnet56"): 14.7,
+        ("pyramidnet200_240", "wrn28_4"): 21.9,
+        ("pyramidnet200_240", "pyramidnet110_84"): 14.6,
+    }
+    for (teacher, student), percent in setups.items():
+        assert round(100 * PARAMETERS[student] / PARAMETERS[teacher], 1) == percent
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_taps_are_before_the_relu_and_fit_their_norm(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=7)
+    size = 64 if name in IMAGENET else 32
+    stages = model_stages(model)
+    layers = [layer for stage in stages for layer in (stage.output, stage.map)]
+    with record(model, layers) as maps:
+        assert model(torch.randn(2, 3, size, size)).shape == (2, 7)
+    assert len(stages) == (4 if name in IMAGENET else 3)
+    sides = [maps[stage.output].shape[-1] for stage in stages]
+    assert sides == [size >> (n + 2 if name in IMAGENET else n) for n in range(len(sides))]
+    for stage in stages:
+        norm = model.get_submodule(stage.norm)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.num_features == maps[stage.map].shape[1]
+        assert maps[stage.map].shape[2:] == maps[stage.output].shape[2:]
+        assert maps[stage.map].min() < 0
+
+
+def test_a_residual_tap_is_what_the_relu_receives() -> None:
+    model = create_model("resnet8")
+    stage = model_stages(model)[1]
+    with record(model, [stage.map, stage.output]) as maps:
+        model(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(maps[stage.map].relu(), maps[stage.output], rtol=0, atol=0)
+
+
+def test_bottlenecks_are_told_by_depth() -> None:
+    assert hasattr(create_model("pyramidnet164_12").group1[0], "conv3")
+    assert not hasattr(create_model("pyramidnet110_84").group1[0], "conv3")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("wrn28-4", "expected a name such as wrn28_4, .*got 'wrn28-4'"),
+        ("wrn15_2", "model 'wrn15_2': expected a depth of 6n \\+ 4"),
+        ("resnet57", "model 'resnet57': expected a depth of 6n \\+ 2"),
+        ("pyramidnet200_0", "alpha of at least 1"),
+        ("vgg", "model: expected a name such as"),
+    ],
+)
+def test_unknown_networks_are_refused_with_the_nearest(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        create_model(name)
+
+
+def test_a_foreign_network_has_no_table() -> None:
+    with pytest.raises(TypeError, match="expected one of create_model's, got Linear"):
+        model_stages(nn.Linear(1, 1))
