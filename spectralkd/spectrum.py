@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
@@ -147,8 +147,10 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     pieces = []
     with torch.autocast(x.device.type, enabled=False):
         for cx, cy in zip(_chunks(flat_x), _chunks(flat_y), strict=True):
-            fx, fy = half_spectrum(cx), half_spectrum(cy)
-            pxy, pxx, pyy = (ring_mean(p, height, width) for p in (fx * fy, fx * fx, fy * fy))
+            cx, cy = _at_least_float32(cx), _at_least_float32(cy)
+            rings = _cached_rings(height, width, cx.dtype, cx.device)
+            fx, fy = rings.transform(cx), rings.transform(cy)
+            pxy, pxx, pyy = (rings.mean(product) for product in (fx * fy, fx * fx, fy * fy))
             pieces.append(pxy * (pxx.clamp_min(eps) * pyy.clamp_min(eps)).rsqrt())
     correlation = torch.cat(pieces)
     _check_finite("x", x, correlation)
@@ -343,54 +345,91 @@ def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
 # --- the two linear maps behind everything above -------------------------------------------------
 
 
-def half_spectrum(maps: Tensor, window: Window = "none") -> Tensor:
-    """Orthonormal Fourier transform of each map as one real vector (re, im, re, im, …).
+class Rings(nn.Module):
+    """The Fourier transform of maps of one size, and the means over its rings.
 
-    The scalar product of two such vectors, weighted by a ring, is the ring's cross power.
-    No check of the input: the losses call this on every step.
-
-    Args:
-        maps: (N, H, W) floating point; half precision is taken to float32 first, since no FFT
-            knows bfloat16.
-        window: as ``radial_power``.
-
-    Returns:
-        (N, 2·H·(W//2 + 1)), the modes of the half plane in ``rfft2``'s order.
-    """
-    height, width = maps.shape[-2:]
-    maps = _at_least_float32(maps)
-    if window == "hann":
-        taper = _hann(height, width).to(maps)
-        maps = (maps - maps.mean((-2, -1), keepdim=True)) * taper
-    if height * width <= _DENSE_TRANSFORM_PIXELS:
-        return maps.flatten(1) @ _fourier_matrix(height, width, maps.dtype, maps.device)
-    return torch.view_as_real(torch.fft.rfft2(maps, norm="ortho")).flatten(1)
-
-
-def ring_mean(products: Tensor, height: int, width: int) -> Tensor:
-    """Mean over each complete ring of products of half spectra.
+    A loss that transforms maps on every step holds one of these, so that its matrices move with
+    it. They are made in float64: take them to the precision of the maps with ``.to``. No input
+    is checked here.
 
     Args:
-        products: (N, 2·H·(W//2 + 1)), a product of two ``half_spectrum`` results.
-        height, width: size of the maps they came from.
+        height, width: of the maps.
+        complete: leave out the ring cut by the Nyquist frequency and the corners beyond it. With
+            ``False`` they are rings as well, the last ones.
 
-    Returns:
-        (N, R).
+    Attributes:
+        multiplicity: (K,) how often each number of a half spectrum stands in the full plane;
+            K = 2·H·(W//2 + 1).
     """
-    if height * width <= _DENSE_RING_PIXELS:
-        return products @ _ring_matrix(height, width, products.dtype, products.device)
-    index, weight = _ring_index(height, width, products.dtype, products.device)
-    rings = _rings(height, width)[1].numel()
-    sums = products.new_zeros(len(products), rings + 1)
-    return sums.index_add(1, index, products * weight)[:, :rings]
+
+    multiplicity: Tensor
+    fourier: Tensor | None
+    matrix: Tensor | None
+    index: Tensor | None
+    weight: Tensor
+
+    def __init__(self, height: int, width: int, *, complete: bool = True) -> None:
+        _check_size(height, width)
+        super().__init__()
+        self.height, self.width = height, width
+        ring, frequency, _ = _rings(height, width)
+        self.count = len(frequency) if complete else int(ring.max()) + 1
+        counted = _multiplicity(height, width).flatten()
+        index = ring.flatten().clamp_max(self.count)
+        modes = torch.zeros(self.count + 1, dtype=torch.int64).index_add_(0, index, counted)
+        index, counted = (v.repeat_interleave(2) for v in (index, counted))
+        weight = counted / modes[index].double()
+        fourier = matrix = None
+        if height * width <= _DENSE_TRANSFORM_PIXELS:
+            unit = torch.eye(height * width, dtype=torch.float64).view(-1, height, width)
+            fourier = torch.view_as_real(torch.fft.rfft2(unit, norm="ortho")).flatten(1)
+        if height * width <= _DENSE_RING_PIXELS:
+            matrix = torch.zeros(len(index), self.count + 1, dtype=torch.float64)
+            matrix = matrix.scatter_(1, index[:, None], weight[:, None])[:, : self.count]
+        self.register_buffer("multiplicity", counted.double(), persistent=False)
+        self.register_buffer("fourier", fourier, persistent=False)
+        self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("index", None if matrix is not None else index, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
+
+    def transform(self, maps: Tensor) -> Tensor:
+        """Orthonormal Fourier transform of each map as one real vector (re, im, re, im, …).
+
+        Args:
+            maps: (N, H, W) in the precision of this module.
+
+        Returns:
+            (N, K), the modes of the half plane in ``rfft2``'s order. The scalar product of two
+            such vectors over the numbers of a ring is the ring's cross power.
+        """
+        if self.fourier is not None:
+            return maps.flatten(1) @ self.fourier
+        return torch.view_as_real(torch.fft.rfft2(maps, norm="ortho")).flatten(1)
+
+    def mean(self, products: Tensor) -> Tensor:
+        """Mean over each ring of products of two transforms, (N, K) → (N, R)."""
+        if self.matrix is not None:
+            return products @ self.matrix
+        assert self.index is not None
+        sums = products.new_zeros(len(products), self.count + 1)
+        return sums.index_add(1, self.index, products * self.weight)[:, : self.count]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _cached_rings(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Rings:
+    return Rings(height, width).to(device=device, dtype=dtype)
 
 
 def _ring_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each map, (N, H, W) → (N, R)."""
+    maps = _at_least_float32(maps)
+    if window == "hann":
+        maps = (maps - maps.mean((-2, -1), keepdim=True)) * _hann(*maps.shape[-2:]).to(maps)
+    rings = _cached_rings(*maps.shape[-2:], maps.dtype, maps.device)
     with torch.autocast(maps.device.type, enabled=False):
-        modes = half_spectrum(maps, window)
-        squares = modes.square() if modes.requires_grad else modes.square_()
-        return ring_mean(squares, *maps.shape[-2:])
+        modes = rings.transform(maps)
+        return rings.mean(modes.square() if modes.requires_grad else modes.square_())
 
 
 @lru_cache(maxsize=64)
@@ -422,41 +461,6 @@ def _multiplicity(height: int, width: int) -> Tensor:
     if width % 2 == 0:
         counted[:, -1] = 1
     return counted
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _ring_index(
-    height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Ring (clamped to R: left out) and weight in its mean, for each number of a half spectrum."""
-    ring, frequency, modes = _rings(height, width)
-    rings = frequency.numel()
-    index = ring.flatten().clamp_max(rings)
-    weight = _multiplicity(height, width).flatten() / torch.cat([modes, modes.new_ones(1)])[index]
-    return (
-        index.repeat_interleave(2).to(device),
-        weight.repeat_interleave(2).to(device=device, dtype=dtype),
-    )
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _ring_matrix(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2·H·(W//2+1), R): column r takes the mean over ring r of a product of half spectra."""
-    index, weight = _ring_index(height, width, dtype, device)
-    rings = _rings(height, width)[1].numel()
-    matrix = torch.zeros(index.numel(), rings + 1, dtype=dtype, device=device)
-    return matrix.scatter_(1, index[:, None], weight[:, None])[:, :rings].contiguous()
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _fourier_matrix(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(H·W, 2·H·(W//2+1)): the orthonormal ``rfft2`` of a small map as a dense product."""
-    unit = torch.eye(height * width, dtype=torch.float64).view(-1, height, width)
-    matrix = torch.view_as_real(torch.fft.rfft2(unit, norm="ortho")).flatten(1)
-    return matrix.to(device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=64)
