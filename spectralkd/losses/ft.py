@@ -1,0 +1,88 @@
+"""Kim, Park & Kwak, *Paraphrasing complex network: factor transfer*, NeurIPS 2018."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectralkd.losses.method import Method, Phase, Reading, Taps, check_sizes, cross_entropy
+
+
+class FT(Method):
+    """CE + w times the L1 distance of normalised factors of the last maps.
+
+    A paraphraser learns to compress the teacher's last map (after its ReLU) into a factor by
+    reconstructing it; a translator makes the student's factor. As in the authors' code: no batch
+    norms, LeakyReLU 0.1 after every layer, L1 reconstruction, factors of unit length over all
+    their elements. Their loop over "5" paraphraser epochs runs 6.
+
+    Args:
+        weight: w, for the mean over elements; 500 in the authors' code.
+        rate: channels of the factor over those of the teacher's map.
+        paraphraser_epochs, paraphraser_lr: of the stage before.
+    """
+
+    def __init__(
+        self,
+        teacher: Taps,
+        student: Taps,
+        weight: float = 500.0,
+        rate: float = 0.5,
+        paraphraser_epochs: int = 5,
+        paraphraser_lr: float = 0.1,
+    ) -> None:
+        check_sizes(teacher, student)
+        super().__init__()
+        self.weight = weight
+        channels_t, channels_s = teacher.shapes[-1][0], student.shapes[-1][0]
+        factors = round(channels_t * rate)
+        self.paraphraser = encoder(channels_t, factors)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(factors, factors, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.ConvTranspose2d(factors, channels_t, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.ConvTranspose2d(channels_t, channels_t, 3, padding=1),
+            nn.LeakyReLU(0.1),
+        )
+        self.translator = encoder(channels_s, factors)
+        self.phases = (
+            Phase("paraphraser", paraphraser_epochs, paraphraser_lr, student=False),
+            Phase("train"),
+        )
+
+    def trained(self, phase: str) -> Iterable[nn.Parameter]:
+        if phase == "train":
+            return self.translator.parameters()
+        return [*self.paraphraser.parameters(), *self.decoder.parameters()]
+
+    def forward(
+        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+    ) -> dict[str, Tensor]:
+        teacher_map = functional.relu(teacher.maps[-1]).float()
+        factor = self.paraphraser(teacher_map)
+        if phase == "paraphraser":
+            rebuilt = self.decoder(factor).float()
+            return {"reconstruction": functional.l1_loss(rebuilt, teacher_map)}
+        translated = self.translator(functional.relu(student.maps[-1]))
+        distance = functional.l1_loss(unit(translated), unit(factor.detach()))
+        return {"ce": cross_entropy(student, labels), "ft": self.weight * distance}
+
+
+def encoder(channels: int, factors: int) -> nn.Sequential:
+    """Three 3×3 convolutions, C → C → k → k, each with LeakyReLU 0.1."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(channels, factors, 3, padding=1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(factors, factors, 3, padding=1),
+        nn.LeakyReLU(0.1),
+    )
+
+
+def unit(factor: Tensor) -> Tensor:
+    """Each sample's factor flattened and of unit length."""
+    return functional.normalize(factor.float().flatten(1))

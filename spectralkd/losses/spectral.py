@@ -1,0 +1,141 @@
+"""Rotman & Wolf, *Natural statistics of network activations and implications for KD*, Eq. 10."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from spectralkd.losses.method import Reading, Taps, cross_entropy, stage_weights
+from spectralkd.losses.overhaul import Overhaul, overhaul_distance
+from spectralkd.spectrum import Rings, check_choice
+
+Reduction = Literal["sum", "mean"]
+StageWeights = Literal["overhaul", "equal"]
+RingSet = Literal["complete", "all"]
+Transform = Literal["margin", "identity"]
+
+
+class Spectral(Overhaul):
+    """L = L_CE + α L_overhaul + β L_L1 + γ L_CPS (Eq. 10).
+
+    R_T and R_S are Overhaul's reduced maps, R̃ their Fourier transforms:
+
+    - L_L1 = Σ |R̃_T - R̃_S|, the modulus of the complex difference, over every frequency;
+    - L_CPS = mean of 1 - P^TS / sqrt(P^TT P^SS) over channels and rings of equal |k| (Eq. 8),
+      one minus the Fourier ring correlation, with P^XY = Re⟨R̃^X conj R̃^Y⟩ over a ring (Eq. 9).
+
+    All terms come from one transform of each map. A weight of 0 switches its term off.
+
+    What the paper leaves open is an argument:
+
+    Args:
+        alpha: of L_overhaul; the paper's 1e-4 is a tenth of the Overhaul authors' own.
+        beta, gamma: of L_L1 and L_CPS; on CIFAR-100 the paper has 1e-4 and 1e-2.
+        l1_reduction: over the elements of a stage. The paper writes none. ``"sum"``, divided by
+            the batch size, is Overhaul's, and makes α = β weigh terms of one kind.
+        l1_stages, cps_stages: the paper's indices i, j run over stages without weights.
+            ``"overhaul"`` halves the weight with each stage from the last; ``"equal"`` sums.
+        cps_rings: Eq. 8 averages over k without saying which. ``"complete"`` leaves out DC,
+            whose one real mode correlates ±1 by itself, the ring cut by the Nyquist frequency
+            and the corners of the plane; ``"all"`` leaves out DC alone.
+        teacher_map: T_T is only called "learnable"; Overhaul's is the ``"margin"`` ReLU. With
+            ``"identity"`` the two spectral terms see the teacher's whole map.
+        eps: least ring power in the denominator of Eq. 8, in squared units of the map: a dead
+            channel has a finite gradient.
+
+    The transform is orthonormal: the paper's N of Eq. 5 is open too, but rescaling it only
+    rescales β.
+    """
+
+    def __init__(
+        self,
+        teacher: Taps,
+        student: Taps,
+        alpha: float = 1e-4,
+        beta: float = 1e-4,
+        gamma: float = 1e-2,
+        l1_reduction: Reduction = "sum",
+        l1_stages: StageWeights = "overhaul",
+        cps_stages: StageWeights = "equal",
+        cps_rings: RingSet = "complete",
+        teacher_map: Transform = "margin",
+        eps: float = 1e-6,
+    ) -> None:
+        check_choice("l1_reduction", l1_reduction, Reduction)
+        check_choice("l1_stages", l1_stages, StageWeights)
+        check_choice("cps_stages", cps_stages, StageWeights)
+        check_choice("cps_rings", cps_rings, RingSet)
+        check_choice("teacher_map", teacher_map, Transform)
+        super().__init__(teacher, student, alpha)
+        self.beta, self.gamma, self.eps = beta, gamma, eps
+        self.l1_reduction, self.teacher_map = l1_reduction, teacher_map
+        count = len(teacher.shapes)
+        weights = {"overhaul": stage_weights(count), "equal": [1.0] * count}
+        self.l1_weights, self.cps_weights = weights[l1_stages], weights[cps_stages]
+        self.rings = nn.ModuleList(
+            Rings(height, width, complete=cps_rings == "complete").float()
+            for _, height, width in teacher.shapes
+        )
+
+    def forward(
+        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+    ) -> dict[str, Tensor]:
+        pairs = self.reduced(student, teacher)
+        terms = {"ce": cross_entropy(student, labels)}
+        if self.alpha:
+            terms["overhaul"] = self.alpha * overhaul_distance(pairs) / len(labels)
+        if self.teacher_map == "identity":
+            pairs = [(s, t.float()) for (s, _), t in zip(pairs, teacher.maps, strict=True)]
+        l1, cps = self.spectral_terms(pairs)
+        if self.beta:
+            terms["l1"] = self.beta * l1
+        if self.gamma:
+            terms["cps"] = self.gamma * cps
+        return terms
+
+    def spectral_terms(self, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """L_L1 and L_CPS of (student, teacher) maps, (N, M, H, W) each, over all stages."""
+        l1 = cps = torch.zeros((), device=pairs[0][0].device)
+        with torch.autocast(pairs[0][0].device.type, enabled=False):
+            for number, (s, t) in enumerate(pairs):
+                rings = self.rings[number]
+                assert isinstance(rings, Rings)
+                # Complex numbers as pairs of reals: no half precision, and no complex kernels.
+                fs, ft = rings.transform(s.flatten(0, 1)), rings.transform(t.flatten(0, 1))
+                if self.beta:
+                    distance = spectral_l1(fs, ft, rings) / len(s)
+                    if self.l1_reduction == "mean":
+                        distance = distance / s[0].numel()
+                    l1 = l1 + self.l1_weights[number] * distance
+                if self.gamma:
+                    dissimilarity = cross_power_dissimilarity(fs, ft, rings, self.eps)
+                    cps = cps + self.cps_weights[number] * dissimilarity
+        return l1, cps
+
+
+def spectral_l1(student: Tensor, teacher: Tensor, rings: Rings) -> Tensor:
+    """Σ |R̃_T - R̃_S| over maps and the whole plane of frequencies.
+
+    Args:
+        student, teacher: (N, K), as ``Rings.transform`` gives them.
+    """
+    squares = (teacher - student).square().view(len(student), -1, 2).sum(-1)
+    # A root needs a least argument for the sake of its gradient; far below float32's resolution.
+    moduli = squares.clamp_min(1e-14).sqrt()
+    return (moduli @ rings.multiplicity[::2]).sum()
+
+
+def cross_power_dissimilarity(
+    student: Tensor, teacher: Tensor, rings: Rings, eps: float = 1e-6
+) -> Tensor:
+    """Mean over maps and rings but DC of 1 - P^TS / sqrt(P^TT P^SS) (Eqs. 8, 9); in [0, 2].
+
+    Args:
+        student, teacher: (N, K), as ``Rings.transform`` gives them.
+        eps: least ring power.
+    """
+    pss, ptt = (rings.mean(f * f).clamp_min(eps) for f in (student, teacher))
+    correlation = rings.mean(student * teacher) * (pss * ptt).rsqrt()
+    return 1 - correlation[:, 1:].mean()
