@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_origin
 
 import torch
 import typer
 from tqdm.auto import tqdm
 
 from spectralkd import __version__, report
+from spectralkd import train as training
 from spectralkd.bench import bench_spectra
 from spectralkd.data import load
+from spectralkd.demo import demo_table, run_demo, write_demo
 from spectralkd.features import Statistics, read_activations
+from spectralkd.losses import METHODS, method_options
 from spectralkd.models import create_model, model_stages
 from spectralkd.powerlaw import PowerLaw, fit_power_law
+from spectralkd.recipes import Preset, get_recipe, recipe_options
+from spectralkd.results import results_table
+from spectralkd.runs import Run
 from spectralkd.spectrum import RadialPowerSpectrum, Ring, Spectrum, Window, ring_frequencies
-from spectralkd.tables import format_table
+from spectralkd.tables import Style, format_table
 from spectralkd.weights import load_weights
 
 app = typer.Typer(
@@ -36,7 +45,7 @@ def main() -> None:
     """Run the command line; a wrong input ends in one line and exit status 2."""
     try:
         app()
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
         if _show_traceback:
             raise
         print(f"spectralkd: {error}", file=sys.stderr)
@@ -142,6 +151,135 @@ def spectra(
     sections = [("Plot", spectra_figure(measured, known)), ("Exponents", table)]
     report.write_report(output, "Power spectra", [*sections, ("How measured", f"<p>{caption}</p>")])
     print(f"Interactive plots: {output}")
+
+
+def _recipe_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Make every field of a recipe an option of a command that takes them as ``changes``."""
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    fields = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[_optional(kind), typer.Option(help=text, show_default=False)],
+        )
+        for name, (kind, text) in recipe_options().items()
+    ]
+    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own] + fields)
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        changes = {name: given.pop(name) for name in recipe_options()}
+        changes = {name: value for name, value in changes.items() if value not in (None, [])}
+        if "drops" in changes:
+            changes["drops"] = tuple(changes["drops"])
+        command(**given, changes=changes)
+
+    wrapped.__signature__ = signature  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    return app.command()(wrapped)
+
+
+def _optional(kind: Any) -> Any:
+    """The type of an option that may be left out; several values are given one by one."""
+    return list[float] | None if get_origin(kind) is tuple else kind | None
+
+
+@_recipe_command
+def train(
+    recipe: Annotated[str, typer.Argument(help="demo, a to f, or imagenet.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
+    preset: Annotated[Preset, typer.Option(help="The paper's numbers, or Heo et al.'s.")] = "paper",
+    student: Annotated[bool, typer.Option("--student", help="Its student alone.")] = False,
+    tracker: Annotated[str | None, typer.Option(help="Such as tensorboard.")] = None,
+    **changes: Any,
+) -> None:
+    """Train the teacher of a recipe, or its student alone (the baseline)."""
+    chosen = get_recipe(recipe, preset, **changes["changes"])
+    role: Literal["teacher", "student"] = "student" if student else "teacher"
+    _report(training.train(chosen, run, role=role, tracker=tracker))
+
+
+@_recipe_command
+def distill(
+    recipe: Annotated[str, typer.Argument(help="demo, a to f, or imagenet.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "spectral",
+    preset: Annotated[Preset, typer.Option(help="The paper's numbers, or Heo et al.'s.")] = "paper",
+    teacher_run: Annotated[
+        Path | None,
+        typer.Option("--teacher", help="A finished run or a file of weights; trained without."),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Of the method: name=value, several times.")
+    ] = None,
+    tracker: Annotated[str | None, typer.Option(help="Such as tensorboard.")] = None,
+    **changes: Any,
+) -> None:
+    """Distil the teacher of a recipe into its student (Tables 2 and 3)."""
+    chosen = get_recipe(recipe, preset, **changes["changes"])
+    options = _method_options(method, option or [])
+    _report(
+        training.distill(
+            chosen, run, method=method, teacher=teacher_run, options=options, tracker=tracker
+        )
+    )
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    style: Annotated[Style, typer.Option(help="How to print it.")] = "text",
+) -> None:
+    """Print Table 2 or 3 from finished runs, beside the paper's numbers."""
+    print(results_table(runs, style))
+
+
+@_recipe_command
+def demo(
+    run: Annotated[Path, typer.Option(help="Folder of the three runs.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("demo.html"),
+    **changes: Any,
+) -> None:
+    """Spectra, a teacher, and a student with and without it, in minutes and offline."""
+    result = run_demo(get_recipe("demo", **changes["changes"]), run)
+    print(demo_table(result))
+    print("\nα: exponent of |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics.")
+    if report.has_plotly():
+        write_demo(result, output)
+        print(f"Interactive plots: {output}")
+
+
+def _report(run: Run) -> None:
+    last = run.read_metrics()[-1]
+    errors = ", ".join(
+        f"{name} {last[key]:.2f} %"
+        for name, key in (("top-1 error", "top1_error"), ("top-5 error", "top5_error"))
+    )
+    if training.is_main_process():
+        print(f"{run.path}: {errors} after epoch {last['epoch']}")
+
+
+def _method_options(method: str, given: list[str]) -> dict[str, Any]:
+    """``name=value`` as the types of the method's defaults."""
+    defaults = method_options(method)
+    options: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name not in defaults:
+            raise ValueError(
+                f"option: expected name=value with a name among "
+                f"{', '.join(defaults) or 'none'} for {method}, got {text!r}"
+            )
+        kind = type(defaults[name])
+        try:
+            options[name] = {"true": True, "false": False}[value] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"option: expected a {kind.__name__} for {name}, got {value!r}"
+            ) from None
+    return options
 
 
 @app.command()

@@ -52,6 +52,9 @@ class ImageData(Protocol):
 
     def __len__(self) -> int: ...
 
+    def select(self, index: Tensor) -> ImageData:
+        """The images at (M,) int64 positions, in that order."""
+
     def subset(self, count: int) -> ImageData:
         """``count`` images (or all, if there are fewer) spread evenly over the set."""
 
@@ -78,9 +81,11 @@ class ImageArray:
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, count: int) -> ImageArray:
-        index = _spread(len(self), count)
+    def select(self, index: Tensor) -> ImageArray:
         return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def subset(self, count: int) -> ImageArray:
+        return self.select(_spread(len(self), count))
 
     def batches(self, size: int, *, normalize: bool = True) -> Batches:
         return _ArrayBatches(self, size, normalize)
@@ -124,8 +129,11 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
+    def select(self, index: Tensor) -> ImageFiles:
+        return replace(self, dataset=Subset(self.dataset, index.tolist()))
+
     def subset(self, count: int) -> ImageFiles:
-        return replace(self, dataset=Subset(self.dataset, _spread(len(self), count).tolist()))
+        return self.select(_spread(len(self), count))
 
     def batches(self, size: int, *, normalize: bool = True) -> Batches:
         steps: list[Callable[[Any], Any]] = [
@@ -139,6 +147,20 @@ class ImageFiles:
         read = _Transformed(self.dataset, v2.Compose(steps))
         workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
         return DataLoader(read, batch_size=size, num_workers=workers if len(self) > 500 else 0)
+
+
+def hold_out(data: ImageData, count: int) -> tuple[ImageData, ImageData]:
+    """Split training images into those to train on and ``count`` to choose hyper-parameters by.
+
+    The split is drawn once for each size of data set and never again, whatever a run's seed.
+
+    Raises:
+        ValueError: not between 1 and one less than there are.
+    """
+    if not 0 < count < len(data):
+        raise ValueError(f"holdout: expected 1 to {len(data) - 1} images, got {count}")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return data.select(order[count:]), data.select(order[:count])
 
 
 class _Transformed(Dataset[tuple[Tensor, int]]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
@@ -129,6 +130,35 @@ def lines_figure(
     figure.update_yaxes(title=y_label, type="log" if log_y else "linear", range=limits)
     if log_y:
         figure.update_yaxes(dtick=1, exponentformat="power")
+    figure.update_layout(**layout(title))
+    return figure
+
+
+def curves_figure(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str, label: str, title: str | None = None
+) -> go.Figure:
+    """One number of each epoch of several runs.
+
+    Args:
+        runs: lines of ``metrics.jsonl`` by the run's name; lines without the number are left out.
+        key: of the number.
+        label: of the axis, with its unit.
+    """
+    figure = go.Figure()
+    for number, (name, lines) in enumerate(runs.items()):
+        points = [(epoch, line[key]) for epoch, line in enumerate(lines, start=1) if key in line]
+        figure.add_trace(
+            go.Scatter(
+                x=[epoch for epoch, _ in points],
+                y=[value for _, value in points],
+                name=name,
+                mode="lines+markers",
+                line={"color": COLOURS[number % len(COLOURS)]},
+                marker={"size": 5, "symbol": number % 10},
+            )
+        )
+    figure.update_xaxes(title="epoch", rangemode="tozero")
+    figure.update_yaxes(title=label, rangemode="tozero")
     figure.update_layout(**layout(title))
     return figure
 
