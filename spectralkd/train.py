@@ -219,8 +219,12 @@ class _Position:
     epoch: int = 0
     step: int = 0
     lines: int = 0  # of metrics
-    images: int = 0  # seen in this epoch, by this process
-    sums: dict[str, Tensor] = field(default_factory=dict)  # of terms × images, in this epoch
+    # Of this epoch and this process: images seen, names of the terms, and for each its sum over
+    # images and the first step at which it was not finite.
+    images: int = 0
+    terms: list[str] = field(default_factory=list)
+    sums: Tensor = field(default_factory=lambda: torch.zeros(0))
+    spoilt: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 @dataclass
@@ -259,7 +263,7 @@ class _Loop:
         self.epochs = [phase.epochs or self.recipe.epochs for phase in method.phases]
         state = self.folder.load_checkpoint()
         self.at = _Position(**state["position"]) if state else _Position()
-        self.at.sums = {name: value.to(device) for name, value in self.at.sums.items()}
+        self.at.sums, self.at.spoilt = self.at.sums.to(device), self.at.spoilt.to(device)
         if state:
             self.student.load_state_dict(state["student"])
             method.load_state_dict(state["method"])
@@ -338,42 +342,48 @@ class _Loop:
         self.student.train()
         self.method.train()
         self.bar.set_description(f"{phase.name} {at.epoch + 1}/{self.epochs[at.phase]}")
-        begun, seen = time.monotonic(), at.images
+        begun, seen = time.monotonic(), at.images if at.step else 0
         for images, labels in self.stream.epoch(number, at.step):
             images.requires_grad_(self.method.input_gradient)
             terms = step(images, labels, read_teacher(images), phase)
             # Processes' gradients are averaged; their shares of the last batch may differ by one.
             start = at.step * recipe.batch_size
             whole = min(recipe.batch_size, len(self.training) - start)
-            loss = torch.stack(list(terms.values())).sum() * (len(labels) * world / whole)
-            self.accelerator.backward(loss)
+            values = torch.stack(list(terms.values())).float()
+            self.accelerator.backward(values.sum() * (len(labels) * world / whole))
             optimizer.step()
             optimizer.zero_grad()
-            for name, term in terms.items():
-                sofar = at.sums.get(name, 0.0)
-                at.sums[name] = sofar + term.detach().float() * len(labels)
-            at.images += len(labels)
-            at.step += 1
+            self._count(list(terms), values.detach(), len(labels))
             self.bar.update()
             if world == 1 and self._due() and at.step < self.stream.steps:
-                self._check_finite(phase, at.sums)
+                self._check_finite(phase)
                 self._save(optimizer)
         seconds = time.monotonic() - begun
         self._close_epoch(phase, lr, (at.images - seen) / max(seconds, 1e-9), optimizer)
+
+    def _count(self, names: list[str], values: Tensor, images: int) -> None:
+        """Add a step's terms up where they are: nothing waits for the device."""
+        at = self.at
+        if at.step == 0:
+            at.terms, at.images = names, 0
+            at.sums, at.spoilt = torch.zeros_like(values), torch.full_like(values, math.inf)
+        at.sums += values * images
+        now = torch.where(torch.isfinite(values), math.inf, at.step + 1.0)
+        at.spoilt = torch.minimum(at.spoilt, now)
+        at.images += images
+        at.step += 1
 
     def _close_epoch(
         self, phase: Phase, lr: float, rate: float, optimizer: torch.optim.Optimizer
     ) -> None:
         at, recipe, accelerator = self.at, self.recipe, self.accelerator
-        names = list(at.sums)
-        counted = torch.tensor(float(at.images), device=accelerator.device)
-        sums = torch.stack([*at.sums.values(), counted])
+        self._check_finite(phase)
+        sums = torch.cat([at.sums, at.sums.new_tensor([at.images])])
         *totals, images = accelerator.reduce(sums).tolist()
-        terms = {name: total / images for name, total in zip(names, totals, strict=True)}
-        self._check_finite(phase, terms)
+        terms = {name: total / images for name, total in zip(at.terms, totals, strict=True)}
         line: dict[str, Any] = {"phase": phase.name, "epoch": at.epoch + 1, "lr": lr}
         line |= {"loss": sum(terms.values())} | terms
-        at.epoch, at.step, at.images, at.sums = at.epoch + 1, 0, 0, {}
+        at.epoch, at.step = at.epoch + 1, 0
         last = at.epoch == self.epochs[at.phase]
         if phase.student and (last or at.epoch % recipe.evaluate_every == 0):
             top1, top5 = evaluate(self.student, self.validation, accelerator)
@@ -408,14 +418,15 @@ class _Loop:
             )
         self.saved = time.monotonic()
 
-    def _check_finite(self, phase: Phase, terms: dict[str, Any]) -> None:
-        for name, value in terms.items():
-            if not math.isfinite(float(value)):
-                raise FloatingPointError(
-                    f"{self.folder.path}: term {name!r} of the loss is {float(value)} in epoch "
-                    f"{self.at.epoch + 1} of phase {phase.name!r}; the last checkpoint is from "
-                    f"before"
-                )
+    def _check_finite(self, phase: Phase) -> None:
+        steps = self.accelerator.gather(self.at.spoilt[None]).amin(0).tolist()
+        if math.isfinite(step := min(steps)):
+            spoilt = [n for n, s in zip(self.at.terms, steps, strict=True) if s == step]
+            raise FloatingPointError(
+                f"{self.folder.path}: the loss term {', '.join(spoilt)} is not finite in epoch "
+                f"{self.at.epoch + 1}, step {step:.0f}, of phase {phase.name!r}; the last "
+                f"checkpoint is from before"
+            )
 
     @contextmanager
     def _readers(self, phase: Phase) -> Iterator[tuple[_Step, Callable[[Tensor], Reading]]]:

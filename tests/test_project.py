@@ -20,8 +20,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = [
     {"__main__"},
     {"cli"},
-    {"report", "bench"},
-    {"notebook"},
+    {"demo", "bench"},
+    {"notebook", "report", "train", "results"},
+    {"batches", "recipes", "runs", "losses"},
     {"weights", "tables", "features", "kernels", "data"},
     {"models", "powerlaw"},
     {"spectrum"},

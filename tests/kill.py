@@ -1,0 +1,75 @@
+"""Train a tiny run and be killed (SIGKILL) at a chosen point: ``kill.py FOLDER METHOD POINT N``.
+
+POINT is ``step`` (after the N-th step), ``line`` (after the N-th line of metrics), ``write``
+(half-way through the N-th checkpoint), ``replace`` (after the N-th was put in place), or ``never``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from spectralkd import runs
+from spectralkd.recipes import get_recipe
+from spectralkd.train import distill
+
+folder, method, point, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+calls = 0
+
+
+def count(what: str) -> None:
+    global calls
+    calls += what == point
+    if calls == number and what == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(target: Any, name: str, what: str) -> None:
+    original = getattr(target, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        count(what)
+        return result
+
+    setattr(target, name, wrapped)
+
+
+replace = runs._replace
+
+
+def replaced(path: Path, content: bytes) -> None:
+    if path.name.startswith("checkpoint"):
+        path.with_name(path.name + ".part").write_bytes(content[: len(content) // 2])
+        count("write")
+        replace(path, content)
+        count("replace")
+    else:
+        replace(path, content)
+
+
+runs._replace = replaced
+after(runs.Run, "append_metrics", "line")
+after(__import__("tqdm").auto.tqdm, "update", "step")
+
+recipe = get_recipe(
+    "demo",
+    epochs=3,
+    batch_size=20,
+    train_images=90,
+    validation_images=60,
+    spectra_every=2,
+    restart_momentum=True,
+    checkpoint_seconds=0.0,
+)
+options = {"ft": {"paraphraser_epochs": 2}}.get(method, {})
+distill(
+    recipe,
+    Path(folder) / "run",
+    method=method,
+    teacher=Path(folder) / "t.safetensors",
+    options=options,
+)

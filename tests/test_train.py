@@ -1,0 +1,417 @@
+"""Does training train, lose nothing, and give the same on one process and two?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectralkd.batches import training_stream
+from spectralkd.data import hold_out, load, photos
+from spectralkd.losses import METHODS, Method, create_method
+from spectralkd.models import Stage, create_model
+from spectralkd.recipes import Recipe, get_recipe
+from spectralkd.runs import Run
+from spectralkd.train import distill, evaluate, fit, stage_exponents, train
+from spectralkd.weights import load_weights
+
+HERE = Path(__file__).resolve().parent
+
+
+def tiny(**changes: Any) -> Recipe:
+    """A run of seconds."""
+    settings = {
+        "epochs": 2,
+        "batch_size": 20,
+        "train_images": 100,
+        "validation_images": 60,
+        "teacher_model": "wrn10_1",
+    }
+    return get_recipe("demo", **(settings | changes))
+
+
+def without_rates(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def test_the_loop_does_what_a_plain_loop_does(tmp_path: Path) -> None:
+    recipe = tiny(nesterov=True, weight_decay=1e-3, drops=(0.5,))
+    run = train(recipe, tmp_path, role="student", progress=False)
+
+    torch.manual_seed(recipe.seed)
+    model = create_model("wrn10_1", 15).to(memory_format=torch.channels_last)
+    data = photos("train").subset(100)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3)
+    stream = training_stream(data, 20, seed=0)
+    means = []
+    for epoch in range(2):
+        optimizer.param_groups[0]["lr"] = (0.1, 0.01)[epoch]
+        losses = []
+        for images, labels in stream.epoch(epoch):
+            loss = functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        means.append(sum(losses) / len(losses))
+    stored = load_file(run.weights_file)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(stored[name], value, rtol=1e-5, atol=1e-6)
+    lines = run.read_metrics()
+    assert [line["ce"] for line in lines] == pytest.approx(means, rel=1e-5)
+    assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.01])
+    errors = evaluate(model, photos().subset(60))
+    assert (lines[-1]["top1_error"], lines[-1]["top5_error"]) == pytest.approx(errors)
+
+
+def test_a_teacher_learns_the_photographs(tmp_path: Path) -> None:
+    run = train(get_recipe("demo", epochs=3, train_images=600), tmp_path, progress=False)
+    lines = run.read_metrics()
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert lines[-1]["top1_error"] < 60  # of 15 classes: chance is 93
+
+
+def test_evaluation_counts_errors() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(torch.arange(15.0).expand(1, -1).clone())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.logits.expand(len(x), -1)
+
+    top1, top5 = evaluate(Fixed(), photos())
+    assert top1 == pytest.approx(100 * 14 / 15)  # always says the last of 15 equal classes
+    assert top5 == pytest.approx(100 * 10 / 15)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_through_its_phases(method: str, tmp_path: Path) -> None:
+    teacher = create_model("wrn10_1", 15)
+    save_file(teacher.state_dict(), tmp_path / "t.safetensors")
+    options = {
+        "ft": {"paraphraser_epochs": 1},
+        "ab": {"init_epochs": 1},
+        "fitnets": {"two_stages": True, "hint_epochs": 1},
+    }.get(method, {})
+    recipe = tiny(epochs=1, train_images=60)
+    run = distill(
+        recipe,
+        tmp_path / "run",
+        method=method,
+        teacher=tmp_path / "t.safetensors",
+        options=options,
+        progress=False,
+    )
+    lines = run.read_metrics()
+    phases = {"ft": "paraphraser", "ab": "boundaries", "fitnets": "hint"}
+    assert [line["phase"] for line in lines] == [*filter(None, [phases.get(method)]), "train"]
+    assert "top1_error" in lines[-1]
+    terms = {
+        "baseline": {"ce"},
+        "overhaul": {"ce", "overhaul"},
+        "spectral": {"ce", "overhaul", "l1", "cps"},
+    }.get(method, set())
+    assert terms <= set(lines[-1])
+    assert load_file(run.weights_file).keys() == teacher.state_dict().keys()
+
+
+def test_the_teacher_is_left_alone(tmp_path: Path) -> None:
+    teacher, student = create_model("wrn10_2", 15), create_model("wrn10_1", 15)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    method = create_method("overhaul", teacher, student)
+    data = photos("train").subset(60)
+    fit(student, method, data, data, tiny(epochs=1), tmp_path, teacher=teacher, progress=False)
+    assert all(torch.equal(v, before[name]) for name, v in teacher.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in teacher.parameters())
+    assert teacher.training
+    assert not any(m._forward_hooks for net in (teacher, student) for m in net.modules())
+
+
+def test_without_a_teacher_the_recipes_is_trained_first(tmp_path: Path) -> None:
+    run = distill(tiny(epochs=1), tmp_path, method="kd", progress=False)
+    assert Run(tmp_path / "teacher").finished
+    assert run.finished
+    again = distill(tiny(epochs=1), tmp_path, method="kd", progress=False)  # nothing left to do
+    assert len(again.read_metrics()) == 1
+
+
+def test_held_out_images_are_never_trained_on(tmp_path: Path) -> None:
+    data = photos("train")
+    rest, held = hold_out(data, 500)
+    both = torch.cat([rest.images, held.images]).flatten(1).long().sum(1).sort().values
+    assert torch.equal(both, data.images.flatten(1).long().sum(1).sort().values)
+    assert torch.equal(held.images, hold_out(data, 500)[1].images)
+    recipe = tiny(epochs=1, holdout=2900, train_images=None, validation_images=None)
+    run = train(recipe, tmp_path, role="student", progress=False)
+    model = create_model("wrn10_1", 15)
+    load_weights(model, run.weights_file)
+    expected = evaluate(model, hold_out(data, 2900)[1])
+    assert run.read_metrics()[-1]["top1_error"] == pytest.approx(expected[0])
+    with pytest.raises(ValueError, match="holdout: expected 1 to 2999 images, got 3000"):
+        hold_out(data, 3000)
+
+
+def test_exponents_of_the_stages_are_recorded(tmp_path: Path) -> None:
+    run = train(tiny(spectra_every=2), tmp_path, role="student", progress=False)
+    lines = run.read_metrics()
+    assert "exponents" not in lines[0]
+    model = create_model("wrn10_1", 15)
+    load_weights(model, run.weights_file)
+    expected = stage_exponents(model, photos().subset(60))
+    assert lines[1]["exponents"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_tracker_is_told(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    train(tiny(epochs=1), tmp_path, role="student", tracker="tensorboard", progress=False)
+    assert list(tmp_path.rglob("events.out*"))
+
+
+# --- nothing is lost ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kill")
+    torch.manual_seed(0)
+    save_file(create_model("wrn10_2", 15).state_dict(), folder / "t.safetensors")
+    return folder
+
+
+def killed(folder: Path, method: str, point: str, number: int) -> int:
+    """Exit status of a run that may kill itself."""
+    command = [sys.executable, HERE / "kill.py", folder, method, point, str(number)]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("method", "points"),
+    [
+        ("spectral", [("step", 2), ("write", 3), ("line", 1), ("replace", 4), ("step", 5)]),
+        ("ft", [("line", 1), ("step", 3), ("write", 6)]),
+    ],
+)
+def test_a_run_killed_anywhere_ends_as_one_that_was_not(
+    method: str, points: list[tuple[str, int]], teacher_folder: Path, tmp_path: Path
+) -> None:
+    reference, folder = tmp_path / "reference", tmp_path / "killed"
+    for place in (reference, folder):
+        place.mkdir()
+        (place / "t.safetensors").symlink_to(teacher_folder / "t.safetensors")
+    assert killed(reference, method, "never", 0) == 0
+    for point, number in points:
+        assert killed(folder, method, point, number) == -signal.SIGKILL, (point, number)
+        assert not Run(folder / "run").finished
+    assert killed(folder, method, "never", 0) == 0
+    whole, resumed = Run(reference / "run"), Run(folder / "run")
+    assert without_rates(resumed.read_metrics()) == without_rates(whole.read_metrics())
+    ends = [load_file(run.weights_file) for run in (whole, resumed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_damaged_checkpoint_costs_only_the_way_from_the_one_before(
+    teacher_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.safetensors").symlink_to(teacher_folder / "t.safetensors")
+    assert killed(tmp_path, "kd", "step", 9) == -signal.SIGKILL
+    run = Run(tmp_path / "run")
+    newest = run.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert killed(tmp_path, "kd", "never", 0) == 0
+    assert [line["epoch"] for line in run.read_metrics()] == [1, 2, 3]
+
+
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
+    train(tiny(epochs=1), tmp_path, role="student", progress=False)
+    with pytest.raises(ValueError, match=r"recipe\.lr was 0\.1, now 0\.2"):
+        train(tiny(epochs=1, lr=0.2), tmp_path, role="student", progress=False)
+    train(tiny(epochs=1, workers=1), tmp_path, role="student", progress=False)
+
+
+class Spoilt(Method):
+    """A term that is NaN from the second epoch on."""
+
+    needs_teacher = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, student, teacher, labels, phase="train"):  # type: ignore[no-untyped-def]
+        self.steps += 1
+        factor = float("nan") if self.steps > 5 else 1.0
+        ce = functional.cross_entropy(student.logits, labels)
+        return {"ce": ce, "odd": factor * student.logits.square().mean()}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path: Path) -> None:
+    data = photos("train").subset(100)
+    student = create_model("wrn10_1", 15)
+    with pytest.raises(FloatingPointError, match="loss term odd is not finite in epoch 2, step 1,"):
+        fit(student, Spoilt(), data, data, tiny(), tmp_path, progress=False)
+    assert len(Run(tmp_path).read_metrics()) == 1
+
+
+def test_a_teacher_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="teacher: expected a run's folder or a file"):
+        distill(tiny(), tmp_path / "a", teacher=tmp_path / "none", progress=False)
+    Run(tmp_path / "begun")
+    with pytest.raises(ValueError, match="begun is not a finished run"):
+        distill(tiny(), tmp_path / "b", teacher=tmp_path / "begun", progress=False)
+    train(tiny(epochs=1), tmp_path / "t", progress=False)
+    with pytest.raises(ValueError, match=r"expected a wrn10_2, got .*, a wrn10_1"):
+        distill(tiny(teacher_model="wrn10_2"), tmp_path / "c", teacher=tmp_path / "t")
+    student = create_model("wrn10_1", 15)
+    method = create_method("kd", student, student)
+    with pytest.raises(ValueError, match="teacher: KD needs one, got None"):
+        fit(student, method, photos(), photos(), tiny(), tmp_path / "d", progress=False)
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """A network without batch norms in training, whose statistics would differ by process."""
+
+    stages = (Stage("first", "first", "norm"), Stage("second", "second", "norm"))
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(width, 15)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(x).relu()).relu()
+        return self.fc(x.mean((2, 3)))
+
+
+def train_plain(folder: str) -> None:
+    """One run with AT, which has no batch norm of its own; 50 images leave an odd last batch."""
+    torch.manual_seed(0)
+    teacher, student = Plain(8), Plain(6)
+    method = create_method("at", teacher, student)
+    data = photos("train").subset(105)
+    fit(
+        student,
+        method,
+        data,
+        photos().subset(60),
+        tiny(batch_size=20, lr=0.05, checkpoint_seconds=0.0),
+        folder,
+        teacher=teacher,
+        progress=False,
+    )
+
+
+def launch(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    place = os.pathsep.join([str(HERE.parent), str(HERE)])
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        env=os.environ | {"PYTHONPATH": place} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys, test_train\ntest_train.train_plain(sys.argv[1])\n")
+    two = launch(
+        *("torch.distributed.run", "--standalone", "--nproc_per_node", 2),
+        *(script, tmp_path / "two"),
+        ACCELERATE_USE_CPU="true",
+        OMP_NUM_THREADS="1",
+    )
+    assert two.returncode == 0, two.stderr
+    train_plain(str(tmp_path / "one"))
+    one, two_lines = (Run(tmp_path / name).read_metrics() for name in ("one", "two"))
+    assert len(one) == len(two_lines) == 2
+    for a, b in zip(one, two_lines, strict=True):
+        for name in ("loss", "ce", "at", "top1_error", "top5_error"):
+            assert b[name] == pytest.approx(a[name], rel=1e-4), name
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_launch_that_asked_for_two_and_got_one_is_refused(tmp_path: Path) -> None:
+    command = ("-m", "spectralkd", "train", "demo", "--run", tmp_path / "run")
+    done = launch(
+        *("accelerate.commands.launch", "--cpu", "--num_processes", 2, "--num_machines", 1),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", *command),
+    )
+    assert done.returncode != 0
+    assert "several processes were asked for and one was started" in done.stderr
+
+
+def test_the_command_line_runs_under_accelerate_with_two_processes(tmp_path: Path) -> None:
+    options = ("--epochs", 1, "--train-images", 60, "--validation-images", 60, "--batch-size", 20)
+    done = launch(
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "spectralkd", "distill"),
+        *("demo", "--method", "spectral", "--run", tmp_path / "run", *options),
+        ACCELERATE_USE_CPU="true",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top-1 error") == 1
+    assert Run(tmp_path / "run").finished
+
+
+# --- the paper's own data -------------------------------------------------------------------------
+
+
+def test_setup_c_trains_on_cifar100(data_root: Path, tmp_path: Path) -> None:
+    """Two hundred steps of WRN-28-4 → WRN-16-2 with the spectral loss, small batches."""
+    torch.manual_seed(0)
+    save_file(create_model("wrn28_4").state_dict(), tmp_path / "t.safetensors")
+    recipe = get_recipe(
+        "c",
+        root=str(data_root),
+        epochs=2,
+        batch_size=12,
+        train_images=1200,
+        validation_images=200,
+        lr=0.02,
+    )
+    run = distill(recipe, tmp_path / "run", teacher=tmp_path / "t.safetensors", progress=False)
+    first, last = run.read_metrics()
+    assert last["ce"] < first["ce"]
+    assert last["l1"] < first["l1"]
+    assert last["overhaul"] < first["overhaul"]
+    assert 0 < last["cps"] < 2 * 3 * recipe.gamma
+
+
+def test_the_imagenet_recipe_trains_on_a_folder(data_root: Path, tmp_path: Path) -> None:
+    classes = len(load("imagefolder", root=data_root / "tiny-imagenet-20").classes)
+    torch.manual_seed(0)
+    save_file(create_model("resnet50", classes).state_dict(), tmp_path / "t.safetensors")
+    recipe = get_recipe(
+        "imagenet",
+        root=str(data_root / "tiny-imagenet-20"),
+        image_size=64,
+        epochs=1,
+        batch_size=16,
+        train_images=160,
+        validation_images=60,
+        workers=2,
+    )
+    run = distill(recipe, tmp_path / "run", teacher=tmp_path / "t.safetensors", progress=False)
+    (line,) = run.read_metrics()
+    assert {"ce", "overhaul", "l1", "cps", "top1_error", "top5_error"} <= line.keys()
