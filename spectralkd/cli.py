@@ -50,6 +50,9 @@ def main() -> None:
             raise
         print(f"spectralkd: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 @app.callback()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -283,7 +284,8 @@ class _Loop:
                 self.at.phase = number
                 self._phase(method.phases[number], state)
                 state = None
-        accelerator.end_training()
+        for tracker in accelerator.trackers:
+            tracker.finish()
         if main:
             lines = self.folder.read_metrics()
             result = lines[-1] if lines else {}
@@ -490,8 +492,13 @@ def _accelerator(recipe: Recipe, run: str | Path, tracker: str | None) -> Accele
         and torch.cuda.is_available()
         and torch.cuda.is_bf16_supported(including_emulation=False)
     )
+    # Before the training proper some methods leave the classifier out of the loss.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
-        mixed_precision="bf16" if bf16 else "no", log_with=tracker, project_dir=str(run)
+        mixed_precision="bf16" if bf16 else "no",
+        log_with=tracker,
+        project_dir=str(run),
+        kwargs_handlers=[unused],
     )
     # accelerate's launcher starts one process without a word where it cannot start several:
     # then its address is set and no world, or a world of several that this process is not in.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +104,58 @@ def test_bench_prints_ratios_to_its_floor(tmp_path: Path, monkeypatch) -> None:
     assert record["spectra"][0]["what"] == "torch.fft.rfft2"
     assert record["spectra"][0]["ratio"] == 1
     assert all(timing["seconds"] > 0 for timing in record["spectra"])
+
+
+TINY = ["--epochs", 1, "--train-images", 60, "--validation-images", 60, "--batch-size", 20]
+
+
+def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
+    teacher = run("train", "demo", "--run", "teacher", *TINY, cwd=tmp_path)
+    assert teacher.returncode == 0, teacher.stderr
+    assert teacher.stdout.startswith("teacher: top-1 error ")
+    student = run(
+        *("distill", "demo", "--method", "kd", "--teacher", "teacher", "--run", "kd", "--seed", 3),
+        *(*TINY, "--drops", 0.4, "--drops", 0.8, "--nesterov", "--option", "temperature=3"),
+        cwd=tmp_path,
+    )
+    assert student.returncode == 0, student.stderr
+    config = json.loads((tmp_path / "kd" / "config.json").read_text())
+    assert config["recipe"]["drops"] == [0.4, 0.8]
+    assert config["options"] == {"temperature": 3.0}
+    alone = run("train", "demo", "--student", "--run", "alone", *TINY, cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    table = run("table", "teacher", "kd", "alone", "--style", "markdown", cwd=tmp_path)
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.stdout.splitlines()]
+    assert [row[2] for row in cells[2:]] == ["teacher", "baseline", "kd"]
+    assert "temperature=3.0" in cells[4][4]
+
+
+def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
+    done = run("demo", *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [line.split("  ")[0] for line in done.stdout.splitlines()[2:6]]
+    assert names == ["teacher", "student alone", "student, spectral", "(the images)"]
+    page = (tmp_path / "demo.html").read_text()
+    assert page.count("Plotly.newPlot") == 5
+    assert "<td>student, spectral</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["distill", "c", "--method", "kdd", "--run", "r"], "method: expected one of kd"),
+        (["distill", "z", "--run", "r"], "recipe: expected one of demo, a,"),
+        (["distill", "c", "--run", "r", "--option", "delta=3"], "names? among|name among alpha"),
+        (["distill", "c", "--run", "r", "--option", "gamma=x"], "expected a float for gamma"),
+        (["distill", "c", "--run", "r", "--teacher", "none"], "teacher: expected a run's folder"),
+        (["train", "demo", "--run", "r", "--student-model", "wrn"], "model: expected a name"),
+        (["train", "imagenet", "--run", "r"], "root: imagefolder needs the folder"),
+        (["table", "nowhere"], "runs: expected folders of runs"),
+    ],
+)
+def test_a_wrong_run_ends_in_one_line(args: list[str], says: str, tmp_path: Path) -> None:
+    student = ["--student"] if "--student-model" in args else []
+    done = run(*args, *student, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(says, done.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -30,6 +30,7 @@ from spectralkd.losses.fitnets import FitNets
 from spectralkd.losses.ft import FT, unit
 from spectralkd.losses.jacobian import Jacobian
 from spectralkd.losses.kd import KD
+from spectralkd.losses.method import connector, read_taps
 from spectralkd.losses.overhaul import Overhaul, margin, partial_l2
 from spectralkd.losses.spectral import Spectral, cross_power_dissimilarity, spectral_l1
 from spectralkd.models import create_model, model_stages
@@ -911,6 +912,36 @@ def test_margins_are_read_from_the_teacher() -> None:
     for number, norm in enumerate((teacher.group2[0].bn1, teacher.group3[0].bn1, teacher.bn)):
         expected = margin(norm.weight, norm.bias).detach()
         torch.testing.assert_close(method.get_buffer(f"margin{number}").flatten(), expected)
+
+
+@pytest.mark.parametrize("reads", ["map", "output"])
+def test_taps_say_what_a_pass_gives_and_leave_the_network_alone(
+    reads: Literal["map", "output"],
+) -> None:
+    model = network("wrn10_2", 0)
+    before = copy.deepcopy(model.state_dict())
+    layers, shapes, norms = read_taps(model, reads, (3, 24, 40))
+    assert layers == tuple(getattr(stage, reads) for stage in model_stages(model))
+    assert shapes == ((32, 24, 40), (64, 12, 20), (128, 6, 10))
+    assert norms[2][0] is not model.bn.weight
+    torch.testing.assert_close(norms[2], (model.bn.weight, model.bn.bias))
+    assert model.training
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_what_each_method_reads() -> None:
+    """Attention maps and hints are of a stage's own result, the rest of the map before a ReLU."""
+    outputs = [name for name, method in METHODS.items() if method.reads == "output"]
+    assert outputs == ["fitnets", "at"]
+
+
+def test_connectors_begin_as_the_authors_do() -> None:
+    """clovaai/overhaul-distillation, distiller.py: N(0, sqrt(2 / channels out))."""
+    convolution, norm = connector(100, 400)
+    assert convolution.weight.std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.02)
+    assert abs(convolution.weight.mean().item()) < 1e-3
+    assert norm.weight.unique().tolist() == [1]
+    assert norm.bias.unique().tolist() == [0]
 
 
 # --- what is refused ------------------------------------------------------------------------------

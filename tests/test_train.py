@@ -405,10 +405,10 @@ def test_the_imagenet_recipe_trains_on_a_folder(data_root: Path, tmp_path: Path)
     recipe = get_recipe(
         "imagenet",
         root=str(data_root / "tiny-imagenet-20"),
-        image_size=64,
+        image_size=128,
         epochs=1,
         batch_size=16,
-        train_images=160,
+        train_images=96,
         validation_images=60,
         workers=2,
     )

@@ -68,6 +68,12 @@ class Spectral(Overhaul):
         check_choice("cps_stages", cps_stages, StageWeights)
         check_choice("cps_rings", cps_rings, RingSet)
         check_choice("teacher_map", teacher_map, Transform)
+        for number, (_, height, width) in enumerate(teacher.shapes, start=1):
+            if min(height, width) < 4:
+                raise ValueError(
+                    f"teacher: expected maps of at least 4×4 pixels, got {height}×{width} at "
+                    f"stage {number}; larger images have larger maps"
+                )
         super().__init__(teacher, student, alpha)
         self.beta, self.gamma, self.eps = beta, gamma, eps
         self.l1_reduction, self.teacher_map = l1_reduction, teacher_map
