@@ -1019,7 +1019,7 @@ def test_unknown_choices_of_spectral_are_refused(option: str, allowed: str) -> N
 
 def test_spectral_refuses_maps_without_rings() -> None:
     shapes = [(3, 8, 8), (3, 3, 8)]
-    with pytest.raises(ValueError, match="at least 4 pixels, got 3×8"):
+    with pytest.raises(ValueError, match="at least 4×4 pixels, got 3×8 at stage 2"):
         Spectral(taps(shapes), taps(shapes))
 
 

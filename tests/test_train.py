@@ -175,7 +175,6 @@ def test_exponents_of_the_stages_are_recorded(tmp_path: Path) -> None:
 
 
 def test_a_tracker_is_told(tmp_path: Path, monkeypatch) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     train(tiny(epochs=1), tmp_path, role="student", tracker="tensorboard", progress=False)
     assert list(tmp_path.rglob("events.out*"))
 
