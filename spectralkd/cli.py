@@ -249,6 +249,8 @@ def demo(
     result = run_demo(get_recipe("demo", **changes["changes"]), run)
     print(demo_table(result))
     print("\nα: exponent of |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics.")
+    print("Fifteen photographs are an easy task: errors differ by a few percent from seed to seed,")
+    print("so this shows how it works, not which is better. For that: spectralkd distill c --help.")
     if report.has_plotly():
         write_demo(result, output)
         print(f"Interactive plots: {output}")

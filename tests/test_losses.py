@@ -1026,3 +1026,9 @@ def test_spectral_refuses_maps_without_rings() -> None:
 def test_jacobian_refuses_an_unknown_class() -> None:
     with pytest.raises(ValueError, match="of: expected 'label' or 'teacher', got 'student'"):
         Jacobian(taps([]), taps([]), of="student")
+
+
+def test_fitnets_refuses_a_stage_there_is_not() -> None:
+    networks = taps([(4, 8, 8), (4, 4, 4)])
+    with pytest.raises(ValueError, match="stage: expected 0 to 1, got 2"):
+        FitNets(networks, networks, stage=2)

@@ -43,6 +43,8 @@ class FitNets(Method):
         kd_weight: float = 0.9,
     ) -> None:
         check_sizes(teacher, student)
+        if not 0 <= stage < len(teacher.shapes):
+            raise ValueError(f"stage: expected 0 to {len(teacher.shapes) - 1}, got {stage}")
         super().__init__()
         self.weight, self.stage, self.two_stages = weight, stage, two_stages
         self.temperature, self.kd_weight = temperature, kd_weight

@@ -94,6 +94,8 @@ class Spectral(Overhaul):
             terms["overhaul"] = self.alpha * overhaul_distance(pairs) / len(labels)
         if self.teacher_map == "identity":
             pairs = [(s, t.float()) for (s, _), t in zip(pairs, teacher.maps, strict=True)]
+        if not (self.beta or self.gamma):
+            return terms
         l1, cps = self.spectral_terms(pairs)
         if self.beta:
             terms["l1"] = self.beta * l1
