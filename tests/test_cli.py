@@ -136,7 +136,7 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
     names = [line.split("  ")[0] for line in done.stdout.splitlines()[2:6]]
     assert names == ["teacher", "student alone", "student, spectral", "(the images)"]
     page = (tmp_path / "demo.html").read_text()
-    assert page.count("Plotly.newPlot") == 5
+    assert page.count('class="plotly-graph-div"') == 5
     assert "<td>student, spectral</td>" in page
 
 
