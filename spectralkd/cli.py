@@ -7,6 +7,7 @@ import inspect
 import json
 import platform
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from spectralkd import __version__, report
 from spectralkd import train as training
 from spectralkd.bench import bench_spectra
 from spectralkd.data import load
-from spectralkd.demo import demo_table, run_demo, write_demo
+from spectralkd.demo import HOW_MEASURED, demo_table, run_demo, write_demo
 from spectralkd.features import Statistics, read_activations
 from spectralkd.losses import METHODS, method_options
 from spectralkd.models import create_model, model_stages
@@ -75,7 +76,9 @@ def spectra(
     image_size: Annotated[int, typer.Option(help="Side of imagefolder's images, pixels.")] = 224,
     images: Annotated[int | None, typer.Option(help="How many validation images; all.")] = None,
     model: Annotated[str, typer.Option(help="Network, such as wrn28_4.")] = "wrn16_2",
-    weights: Annotated[Path | None, typer.Option(help="Its weights; untrained without.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A file or a run; untrained without.")
+    ] = None,
     layers: Annotated[
         str | None, typer.Option(help="Comma-separated layers; the ends of the stages.")
     ] = None,
@@ -248,9 +251,7 @@ def demo(
     """Spectra, a teacher, and a student with and without it, in minutes and offline."""
     result = run_demo(get_recipe("demo", **changes["changes"]), run)
     print(demo_table(result))
-    print("\nα: exponent of |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics.")
-    print("Fifteen photographs are an easy task: errors differ by a few percent from seed to seed,")
-    print("so this shows how it works, not which is better. For that: spectralkd distill c --help.")
+    print(f"\n{textwrap.fill(HOW_MEASURED, 90)}")
     if report.has_plotly():
         write_demo(result, output)
         print(f"Interactive plots: {output}")

@@ -435,9 +435,12 @@ class _Loop:
         """The step and the teacher, with hooks on both networks until the phase is over."""
         method, teacher = self.method, self.teacher
         compiled = _compiles(self.recipe, method, self.accelerator.device)
+        if compiled:
+            # Code is shared by all runs of a session, and so is the number of its variants.
+            torch.compiler.reset()
         if teacher is None or not method.needs_teacher:
             step = _Step(self.student, method, ())
-            step.terms = torch.compile(step._terms) if compiled else step._terms
+            step.terms = torch.compile(step._terms, dynamic=False) if compiled else step._terms
             yield step, lambda images: Reading(images, images.new_zeros(0), ())
             return
         student_layers, layers = (
@@ -445,9 +448,9 @@ class _Loop:
             for model in (self.student, teacher)
         )
         step = _Step(self.student, method, student_layers)
-        step.terms = torch.compile(step._terms) if compiled else step._terms
+        step.terms = torch.compile(step._terms, dynamic=False) if compiled else step._terms
         reader = FeatureReader(teacher, layers)
-        call = torch.compile(reader) if compiled else reader
+        call = torch.compile(reader, dynamic=False) if compiled else reader
 
         def read(images: Tensor) -> Reading:
             with torch.set_grad_enabled(method.input_gradient), self.accelerator.autocast():

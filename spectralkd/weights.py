@@ -15,7 +15,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Args:
         model: takes the weights in place, converted to its own precision.
-        path: a ``.safetensors`` file, or one that ``torch.load(weights_only=True)`` reads.
+        path: a ``.safetensors`` file, one that ``torch.load(weights_only=True)`` reads, or the
+            folder of a finished run.
 
     Raises:
         FileNotFoundError: no such file.
@@ -23,6 +24,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             one that is missing, unknown or of another shape. The model is then unchanged.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"weights: expected a file, got {str(path)!r}")
     state = _read(path)

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -126,6 +128,39 @@ def test_every_method_runs_through_its_phases(method: str, tmp_path: Path) -> No
     }.get(method, set())
     assert terms <= set(lines[-1])
     assert load_file(run.weights_file).keys() == teacher.state_dict().keys()
+
+
+@pytest.mark.parametrize("method", ["spectral", "ab", "ft"])
+@pytest.mark.parametrize(
+    ("setting", "tolerance"), [({"compile": "yes"}, 1e-3), ({"precision": "bf16"}, 0.05)]
+)
+def test_compiled_and_bf16_runs_follow_the_plain_one(
+    setting: dict[str, Any], tolerance: float, method: str, tmp_path: Path, monkeypatch
+) -> None:
+    """The whole step traced in one graph; without generating code, to be quick."""
+    compiler = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", compiler)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it keeps the first precision
+    torch.manual_seed(0)
+    save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
+    option = {"ab": "init_epochs", "ft": "paraphraser_epochs"}.get(method)
+    lines = []
+    for name, changes in (("plain", {}), ("other", setting)):
+        run = distill(
+            tiny(epochs=1, train_images=70, **changes),
+            tmp_path / name,
+            method=method,
+            teacher=tmp_path / "t.safetensors",
+            options={option: 1} if option else {},
+            progress=False,
+        )
+        lines.append(run.read_metrics())
+        AcceleratorState._reset_state(reset_partial_state=True)
+    for plain, other in zip(*lines, strict=True):
+        for term in ("loss", "ce", "overhaul", "l1", "cps", "ab", "ft", "reconstruction"):
+            if term in plain:
+                near = pytest.approx(plain[term], rel=tolerance, abs=tolerance / 25)
+                assert other[term] == near, term
 
 
 def test_the_teacher_is_left_alone(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def spectra_figure(
     *,
     title: str | None = None,
     normalise: bool = False,
+    y_range: tuple[float, float] | None = None,
 ) -> go.Figure:
     """Power against |k| on logarithmic axes, as in Figs. 1 and 2.
 
@@ -37,6 +38,7 @@ def spectra_figure(
             legend.
         title: above the figure.
         normalise: divide each curve by its power at the first ring beyond DC, to compare shapes.
+        y_range: fixed range of the power, for figures to be compared.
 
     Raises:
         ValueError: no spectrum, or several ring reductions.
@@ -83,7 +85,8 @@ def spectra_figure(
     ring = rings.pop()
     label = f"{_POWER[ring]} ({'first ring = 1' if normalise else _UNITS[ring]})"
     _frequency_axis(figure)
-    figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power")
+    limits = [math.log10(value) for value in y_range] if y_range else None
+    figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
     figure.update_layout(**layout(title))
     return figure
 
