@@ -51,22 +51,34 @@ def main() -> None:
             raise
         print(f"spectralkd: {error}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == 130:  # Ctrl-C
+            print("spectralkd: interrupted; a run goes on with the same command", file=sys.stderr)
+        raise
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     traceback: Annotated[bool, typer.Option(help="Show where an error came from.")] = False,
-    version: Annotated[bool, typer.Option(help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
 ) -> None:
     """Options that go before a command."""
     global _show_traceback
     _show_traceback = traceback
-    if version:
-        print(__version__)
-        raise typer.Exit
 
 
 @app.command()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,18 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
         "spectra", "--images", 60, "--weights", "alone", "--model", "wrn10_1", cwd=tmp_path
     )
     assert "wrn10_1 (weights of alone" in spectra.stdout
+
+
+def test_an_interrupted_run_says_how_it_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "spectralkd", "train", "demo", "--run", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; a run goes on with the same command" in said
 
 
 def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
