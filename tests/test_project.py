@@ -13,6 +13,8 @@ import nbformat
 import pytest
 import yaml
 
+from spectralkd.losses import METHODS
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -79,6 +81,14 @@ def test_readme_names_only_what_exists() -> None:
         path = ROOT / "spectralkd" / f"{module}.py"
         if path.exists() and name != "html":
             assert re.search(rf"^(def|class) {name}\b", path.read_text(), re.M), f"{module}.{name}"
+
+
+def test_readme_names_every_methods_file_and_test() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for method in METHODS:
+        (row,) = re.findall(rf"^\| `{method}` \| \[{method}\.py\].*$", readme, re.M)
+        path, name = re.findall(r"\((tests/\w+\.py)\) `(\w+)`", row)[0]
+        assert re.search(rf"^def {name}\b", (ROOT / path).read_text(), re.M), name
 
 
 def test_style_and_types() -> None:
