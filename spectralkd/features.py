@@ -128,7 +128,6 @@ def read_activations(
         ValueError: no layer, an unknown one (with the nearest names), or one that did not run.
         TypeError: a layer's value is no tensor.
     """
-    layers = _check_layers(model, layers)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with evaluation(model, statistics), record(model, layers) as maps:
         for batch in tqdm(

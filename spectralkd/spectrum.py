@@ -366,7 +366,7 @@ class Rings(nn.Module):
     fourier: Tensor | None
     matrix: Tensor | None
     index: Tensor | None
-    weight: Tensor
+    weight: Tensor | None
 
     def __init__(self, height: int, width: int, *, complete: bool = True) -> None:
         _check_size(height, width)
@@ -389,8 +389,9 @@ class Rings(nn.Module):
         self.register_buffer("multiplicity", counted.double(), persistent=False)
         self.register_buffer("fourier", fourier, persistent=False)
         self.register_buffer("matrix", matrix, persistent=False)
-        self.register_buffer("index", None if matrix is not None else index, persistent=False)
-        self.register_buffer("weight", weight, persistent=False)
+        # The matrix holds all that index and weight say.
+        self.register_buffer("index", index if matrix is None else None, persistent=False)
+        self.register_buffer("weight", weight if matrix is None else None, persistent=False)
 
     def transform(self, maps: Tensor) -> Tensor:
         """Orthonormal Fourier transform of each map as one real vector (re, im, re, im, …).
@@ -411,6 +412,7 @@ class Rings(nn.Module):
         if self.matrix is not None:
             return products @ self.matrix
         assert self.index is not None
+        assert self.weight is not None
         sums = products.new_zeros(len(products), self.count + 1)
         return sums.index_add(1, self.index, products * self.weight)[:, : self.count]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.losses.kd import softened_divergence
+from spectralkd.losses.kd import kd_terms
 from spectralkd.losses.method import Method, Phase, Reading, Taps, check_sizes, cross_entropy
 
 
@@ -64,11 +64,7 @@ class FitNets(Method):
         self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
         if self.two_stages and phase == "train":
-            kl = softened_divergence(student.logits, teacher.logits, self.temperature)
-            return {
-                "ce": (1 - self.kd_weight) * cross_entropy(student, labels),
-                "kd": self.kd_weight * self.temperature**2 * kl,
-            }
+            return kd_terms(student, teacher.logits, labels, self.temperature, self.kd_weight)
         hint = self.regressor(student.maps[self.stage]).float()
         error = functional.mse_loss(hint, teacher.maps[self.stage].float())
         if phase == "hint":

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spectralkd.losses.kd import softened_divergence
-from spectralkd.losses.method import Method, Reading, Taps, cross_entropy
+from spectralkd.losses.kd import kd_terms
+from spectralkd.losses.method import Method, Reading, Taps
 
 
 class Jacobian(Method):
@@ -47,12 +47,10 @@ class Jacobian(Method):
         picked = labels if self.of == "label" else teacher.logits.detach().argmax(1)
         student_gradient = input_gradient(student, picked, create_graph=True)
         teacher_gradient = input_gradient(teacher, picked).detach()
-        kl = softened_divergence(student.logits, teacher.logits.detach(), self.temperature)
-        return {
-            "ce": (1 - self.kd_weight) * cross_entropy(student, labels),
-            "kd": self.kd_weight * self.temperature**2 * kl,
-            "jacobian": self.weight * functional.mse_loss(student_gradient, teacher_gradient),
-        }
+        distance = functional.mse_loss(student_gradient, teacher_gradient)
+        logits = teacher.logits.detach()
+        terms = kd_terms(student, logits, labels, self.temperature, self.kd_weight)
+        return terms | {"jacobian": self.weight * distance}
 
 
 def input_gradient(reading: Reading, picked: Tensor, create_graph: bool = False) -> Tensor:

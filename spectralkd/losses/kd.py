@@ -25,11 +25,18 @@ class KD(Method):
     def forward(
         self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
-        divergence = softened_divergence(student.logits, teacher.logits, self.temperature)
-        return {
-            "ce": (1 - self.weight) * cross_entropy(student, labels),
-            "kd": self.weight * self.temperature**2 * divergence,
-        }
+        return kd_terms(student, teacher.logits, labels, self.temperature, self.weight)
+
+
+def kd_terms(
+    student: Reading, teacher: Tensor, labels: Tensor, temperature: float, weight: float
+) -> dict[str, Tensor]:
+    """(1 - weight) CE and weight × T² KL, by name; ``teacher`` is its (N, K) logits."""
+    divergence = softened_divergence(student.logits, teacher, temperature)
+    return {
+        "ce": (1 - weight) * cross_entropy(student, labels),
+        "kd": weight * temperature**2 * divergence,
+    }
 
 
 def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
