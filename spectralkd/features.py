@@ -2,7 +2,8 @@
 
 A layer is named by its path in ``model.named_modules()``. The name alone means what the layer
 puts out; ``path:input`` means what goes into it, such as the residual sum that enters
-``layer1.2.relu``. Where a layer runs several times in one pass, its last run counts.
+``layer1.2.relu``; an empty path is the model itself. Where a layer runs several times in one
+pass, its last run counts.
 """
 
 from __future__ import annotations
@@ -142,6 +143,33 @@ def read_activations(
             yield dict(maps)
 
 
+def map_layers(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int, int]]:
+    """Every layer that puts out maps, in the order of their first run: what can be read.
+
+    Args:
+        model: any module that takes one tensor.
+        images: (N, C, H, W), passed through once.
+
+    Returns:
+        (C, H, W) by layer, for outputs (N, C, H, W) with H and W at least 4.
+    """
+    shapes: dict[str, tuple[int, int, int]] = {}
+
+    def note(layer: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[-2:]) >= 4:
+            shapes[layer] = (output.shape[1], output.shape[2], output.shape[3])
+
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(evaluation(model))
+        for layer, module in model.named_modules():
+            if layer:
+                hook = lambda _, __, output, layer=layer: note(layer, output)  # noqa: E731
+                stack.callback(module.register_forward_hook(hook).remove)
+        model(images.to(device))
+    return shapes
+
+
 def activation_spectra(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -200,11 +228,11 @@ def _hook(
 def _check_layers(model: nn.Module, layers: Sequence[str]) -> list[str]:
     if isinstance(layers, str) or not layers:
         raise ValueError(f"layers: expected a list of at least one layer name, got {layers!r}")
-    names = [name for name, _ in model.named_modules() if name]
+    names = [name for name, _ in model.named_modules()]
     for layer in layers:
         path, colon, port = layer.partition(":")
         if path not in names or (colon and port != "input"):
-            near = difflib.get_close_matches(path, names, n=5, cutoff=0.4) or names[:5]
+            near = difflib.get_close_matches(path, names, n=5, cutoff=0.4) or names[1:6]
             raise ValueError(
                 f"layers: expected a layer of the model such as {', '.join(near)} "
                 f"(or one with ':input'), got {layer!r}"

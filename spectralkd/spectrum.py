@@ -116,6 +116,28 @@ def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> 
     return (power * scale).reshape(*x.shape[:-2], -1)
 
 
+def power_plane(x: Tensor, *, window: Window = "none") -> Tensor:
+    """Power at every frequency of the plane, of which ``radial_power`` is the ring mean.
+
+    Args:
+        x, window: as ``radial_power``.
+
+    Returns:
+        (..., H, W) power, zero frequency at [H//2, W//2]; frequencies are
+        ``fftshift(fftfreq(H))`` and ``fftshift(fftfreq(W))`` cycles/pixel.
+
+    Raises:
+        TypeError, ValueError: as ``radial_power``.
+    """
+    check_choice("window", window, Window)
+    _check_maps("x", x)
+    with torch.autocast(x.device.type, enabled=False):
+        modes = torch.fft.fft2(_tapered(_at_least_float32(x), window), norm="ortho")
+    power = torch.fft.fftshift(torch.view_as_real(modes).square().sum(-1), (-2, -1))
+    _check_finite("x", x, power)
+    return power
+
+
 def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     """Correlation of two maps at each |k|: the Fourier ring correlation inside Eq. 8.
 
@@ -277,6 +299,22 @@ class RadialPowerSpectrum(Metric):
         )
 
 
+def with_ring(spectrum: Spectrum, ring: Ring) -> Spectrum:
+    """The same spectrum in the other reduction; DC is lost on the way back from ``jacobian``.
+
+    Raises:
+        ValueError: an unknown ``ring``.
+    """
+    check_choice("ring", ring, Ring)
+    if ring == spectrum.ring:
+        return spectrum
+    k = spectrum.frequency
+    scale = k if ring == "jacobian" else 1 / k
+    return spectrum._replace(
+        power=spectrum.power * scale, stderr=spectrum.stderr * scale, ring=ring
+    )
+
+
 def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
     """Correlation of pixels at distance r, the C(r) of Eq. 2, of each map.
 
@@ -425,9 +463,7 @@ def _cached_rings(height: int, width: int, dtype: torch.dtype, device: torch.dev
 
 def _ring_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each map, (N, H, W) → (N, R)."""
-    maps = _at_least_float32(maps)
-    if window == "hann":
-        maps = (maps - maps.mean((-2, -1), keepdim=True)) * _hann(*maps.shape[-2:]).to(maps)
+    maps = _tapered(_at_least_float32(maps), window)
     rings = _cached_rings(*maps.shape[-2:], maps.dtype, maps.device)
     with torch.autocast(maps.device.type, enabled=False):
         modes = rings.transform(maps)
@@ -490,6 +526,12 @@ def _hann(height: int, width: int) -> Tensor:
         torch.hann_window(width, dtype=torch.float64),
     )
     return window / window.square().mean().sqrt()
+
+
+def _tapered(maps: Tensor, window: Window) -> Tensor:
+    if window == "none":
+        return maps
+    return (maps - maps.mean((-2, -1), keepdim=True)) * _hann(*maps.shape[-2:]).to(maps)
 
 
 def _ring_scale(ring: Ring, height: int, width: int) -> Tensor:

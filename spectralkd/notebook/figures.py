@@ -8,14 +8,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 import torch
+from plotly.subplots import make_subplots
 from torch import Tensor
 
 from spectralkd.powerlaw import PowerLaw
 from spectralkd.spectrum import Spectrum
+from spectralkd.views import LayerView
 
 # Okabe & Ito's palette, told apart with any colour vision; yellow left out, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("solid", "dash", "dot", "dashdot")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 _POWER = {"mean": "ring-mean power", "jacobian": "|k| × ring-mean power"}
 _UNITS = {"mean": "map units²", "jacobian": "map units² · cycles/pixel"}
@@ -28,17 +31,21 @@ def spectra_figure(
     title: str | None = None,
     normalise: bool = False,
     y_range: tuple[float, float] | None = None,
+    styles: Mapping[str, tuple[int, int]] | None = None,
 ) -> go.Figure:
     """Power against |k| on logarithmic axes, as in Figs. 1 and 2.
 
+    Each spectrum makes three traces, in this order: a band of two standard errors, the curve,
+    and its fit.
+
     Args:
-        spectra: by name; all with one ring reduction, which the axis names. Bands show two
-            standard errors.
+        spectra: by name; all with one ring reduction, which the axis names.
         fits: power laws by the same names, drawn dashed over their band and written into the
             legend.
         title: above the figure.
         normalise: divide each curve by its power at the first ring beyond DC, to compare shapes.
         y_range: fixed range of the power, for figures to be compared.
+        styles: numbers of a curve's colour and of its dashes, by name; a colour each without.
 
     Raises:
         ValueError: no spectrum, or several ring reductions.
@@ -48,10 +55,9 @@ def spectra_figure(
         raise ValueError(f"spectra: expected one ring reduction, got {sorted(rings) or 'none'}")
     figure = go.Figure()
     for number, (name, spectrum) in enumerate(spectra.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        tint, dash = (styles or {}).get(name, (number, 0))
+        colour = COLOURS[tint % len(COLOURS)]
         scale = float(spectrum.power[1]) if normalise else 1.0
-        fit = (fits or {}).get(name)
-        label = f"{name}: α = {fit.exponent:.2f} ± {fit.stderr:.2f}" if fit else name
         k, power = spectrum.frequency[1:], spectrum.power[1:] / scale
         error = 2 * torch.nan_to_num(spectrum.stderr[1:]) / scale
         figure.add_trace(
@@ -61,27 +67,24 @@ def spectra_figure(
             go.Scatter(
                 x=k.numpy(),
                 y=power.numpy(),
-                name=label,
+                name=name,
                 legendgroup=name,
                 mode="lines+markers",
-                line={"color": colour},
-                marker={"size": 5, "symbol": number % 10},
+                line={"color": colour, "dash": DASHES[dash % len(DASHES)]},
+                marker={"size": 5, "symbol": _SYMBOLS[tint % 5] + ("-open" if dash else "")},
                 hovertemplate="|k| = %{x:.3f} cycles/pixel<br>P = %{y:.3g}",
             )
         )
-        if fit:
-            ends = torch.tensor([max(fit.band[0], float(k[0])), fit.band[1]], dtype=torch.float64)
-            figure.add_trace(
-                go.Scatter(
-                    x=ends.numpy(),
-                    y=(fit(ends) / scale).numpy(),
-                    legendgroup=name,
-                    showlegend=False,
-                    mode="lines",
-                    line={"color": colour, "dash": "dash", "width": 1},
-                    hoverinfo="skip",
-                )
+        figure.add_trace(
+            go.Scatter(
+                legendgroup=name,
+                showlegend=False,
+                mode="lines",
+                line={"color": colour, "dash": "dash", "width": 1},
+                hoverinfo="skip",
             )
+        )
+    draw_fits(figure, spectra, fits or {}, normalise=normalise)
     ring = rings.pop()
     label = f"{_POWER[ring]} ({'first ring = 1' if normalise else _UNITS[ring]})"
     _frequency_axis(figure)
@@ -89,6 +92,90 @@ def spectra_figure(
     figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
     figure.update_layout(**layout(title))
     return figure
+
+
+def draw_fits(
+    figure: go.Figure,
+    spectra: Mapping[str, Spectrum],
+    fits: Mapping[str, PowerLaw],
+    *,
+    normalise: bool = False,
+) -> None:
+    """Redraw the fits of a figure that ``spectra_figure`` made of the same spectra."""
+    for number, (name, spectrum) in enumerate(spectra.items()):
+        curve, line = figure.data[3 * number + 1], figure.data[3 * number + 2]
+        fit = fits.get(name)
+        if fit is None:
+            curve.name, line.x, line.y = name, [], []
+            continue
+        scale = float(spectrum.power[1]) if normalise else 1.0
+        low = max(fit.band[0], float(spectrum.frequency[1]))
+        ends = torch.tensor([low, fit.band[1]], dtype=torch.float64)
+        curve.name = f"{name}: α = {fit.exponent:.2f} ± {fit.stderr:.2f}"
+        line.x, line.y = ends.numpy(), (fit(ends) / scale).numpy()
+
+
+def layer_figure(view: LayerView, name: str) -> go.Figure:
+    """One layer: some of its maps, its power over the plane of frequencies, and C(r) (Eq. 2)."""
+    figure = make_subplots(
+        1,
+        3,
+        subplot_titles=("maps of the first image", "log₁₀ power", "correlation of pixels"),
+        horizontal_spacing=0.11,
+    )
+    figure.add_trace(
+        go.Heatmap(z=_montage(view.maps).numpy(), colorscale="Greys_r", showscale=False), 1, 1
+    )
+    height, width = view.plane.shape
+    figure.add_trace(
+        go.Heatmap(
+            z=view.plane.clamp_min(1e-30).log10().numpy(),
+            x=torch.fft.fftshift(torch.fft.fftfreq(width, dtype=torch.float64)).numpy(),
+            y=torch.fft.fftshift(torch.fft.fftfreq(height, dtype=torch.float64)).numpy(),
+            colorscale="Cividis",
+            colorbar={"x": 0.645, "thickness": 10, "title": {"text": "log₁₀ P", "side": "right"}},
+            hovertemplate="kx = %{x:.3f}, ky = %{y:.3f} cycles/pixel<br>log₁₀ P = %{z:.2f}",
+        ),
+        1,
+        2,
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=view.distance.numpy(),
+            y=(view.correlation / view.correlation[0].clamp_min(1e-30)).numpy(),
+            mode="lines+markers",
+            line={"color": COLOURS[0]},
+            showlegend=False,
+        ),
+        1,
+        3,
+    )
+    figure.update_layout(**layout(name))
+    figure.update_layout(height=330)
+    figure.update_xaxes(visible=False, row=1, col=1)
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", row=1, col=1)
+    figure.update_xaxes(title="kx (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
+    figure.update_yaxes(title="ky (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
+    figure.update_xaxes(title="distance r (pixels)", rangemode="tozero", row=1, col=3)
+    figure.update_yaxes(title="C(r) / C(0)", range=[-0.5, 1.05], row=1, col=3)
+    return figure
+
+
+def show_instead(shown: go.FigureWidget, figure: go.Figure) -> None:
+    """Replace what a widget shows by another figure, in the same place."""
+    with shown.batch_update():
+        shown.data = ()
+        shown.add_traces(figure.data)
+        shown.layout = figure.layout
+
+
+def _montage(maps: Tensor) -> Tensor:
+    """Up to 12 maps (M, H, W) beside and below each other, each scaled to [0, 1]."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    scaled = torch.nn.functional.pad((maps - low) / (high - low).clamp_min(1e-12), (0, 1, 0, 1))
+    columns = min(4, len(scaled))
+    rows = [torch.cat(list(row), 1) for row in scaled.split(columns) if len(row) == columns]
+    return torch.cat(rows)
 
 
 def lines_figure(
@@ -123,7 +210,7 @@ def lines_figure(
                     "color": COLOURS[number % len(COLOURS)],
                     "dash": DASHES[1 + number % 3] if name in dashed else "solid",
                 },
-                marker={"size": 5, "symbol": number % 10},
+                marker={"size": 5, "symbol": _SYMBOLS[number % 5]},
             )
         )
     if log_x:
@@ -157,7 +244,7 @@ def curves_figure(
                 name=name,
                 mode="lines+markers",
                 line={"color": COLOURS[number % len(COLOURS)]},
-                marker={"size": 5, "symbol": number % 10},
+                marker={"size": 5, "symbol": _SYMBOLS[number % 5]},
             )
         )
     figure.update_xaxes(title="epoch", rangemode="tozero")

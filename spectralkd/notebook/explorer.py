@@ -1,0 +1,387 @@
+"""Explore the spectra of a network's layers: pick, look, drag the band of the fit."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from functools import partial
+from typing import Any, NamedTuple
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+from torch import nn
+
+from spectralkd.data import ImageData
+from spectralkd.features import map_layers
+from spectralkd.models import model_stages
+from spectralkd.notebook.figures import (
+    draw_fits,
+    layer_figure,
+    layout,
+    show_instead,
+    spectra_figure,
+)
+from spectralkd.notebook.widget import SliderNames, csv_link, remember
+from spectralkd.powerlaw import PowerLaw, fit_power_law
+from spectralkd.spectrum import Spectrum, with_ring
+from spectralkd.tables import format_table
+from spectralkd.views import LayerView, layer_views
+
+IMAGES = "images"
+BATCH = 50
+
+_RINGS = (("|k| × ring mean (the paper)", "jacobian"), ("ring mean", "mean"))
+_STATISTICS = (("of the batch", "batch"), ("running averages", "running"))
+_POOLS = (("none", 1), ("2×2", 2), ("4×4", 4))
+_WINDOWS = (("none", "none"), ("Hann", "hann"))
+
+_INPUT = nn.Identity()  # whose output is the images themselves
+
+
+class _Measured(NamedTuple):
+    net: nn.Module
+    source: ImageData
+    view: LayerView
+
+
+# The last explorer of each name: when its cell is run again, the next one takes over.
+_latest: dict[str, SpectrumExplorer] = {}
+
+
+class SpectrumExplorer(widgets.VBox):
+    """Spectra of images and layers, side by side, with a fit whose band a slider drags.
+
+    Each layer is measured once, in a thread of its own that leaves the kernel free, by
+    ``views.layer_views``; everything else is drawn from what it returned. (Outside a kernel,
+    where there is no event loop, the caller waits.) Networks are copied when they are measured,
+    so a cell may go on training them.
+
+    Args:
+        models: networks by name; or, by name, the same network with several weights by theirs,
+            such as ``{"wrn16_2": {"trained": a, "untrained": b}}``.
+        data: images, or several sets of them by name.
+        images: how many of them to measure, spread evenly over the set.
+        name: explorers of one name in one kernel share their settings, so that running the cell
+            again keeps them.
+
+    Raises:
+        ValueError: no network, no data, or fewer than one image.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module | Mapping[str, nn.Module]],
+        data: ImageData | Mapping[str, ImageData],
+        *,
+        images: int = 300,
+        name: str = "explorer",
+    ) -> None:
+        self.models = {
+            key: dict(value) if isinstance(value, Mapping) else {"as given": value}
+            for key, value in models.items()
+        }
+        sets = data if isinstance(data, Mapping) else {"data": data}
+        if not self.models or not all(self.models.values()):
+            raise ValueError("models: expected at least one network, got none")
+        if not sets:
+            raise ValueError("data: expected at least one data set, got none")
+        self.data, self.images = dict(sets), images
+        mine = {id(o) for o in (_INPUT, *self.data.values())}
+        mine |= {id(net) for nets in self.models.values() for net in nets.values()}
+        self._measured: dict[tuple[Any, ...], _Measured] = {}
+        if last := _latest.get(name):
+            last.close()
+            self._measured = {
+                key: entry
+                for key, entry in last._measured.items()
+                if {id(entry.net), id(entry.source)} <= mine
+            }
+        _latest[name] = self
+        self.spectra: dict[str, Spectrum] = {}
+        self.fits: dict[str, PowerLaw] = {}
+        self._views: dict[str, LayerView] = {}
+        self._asked: set[tuple[Any, ...]] = set()
+        self._worker = ThreadPoolExecutor(1, "spectra")
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+
+        wide = {"description_width": "9em"}
+        box = widgets.Layout(width="22em")
+
+        def menu(label: str, options: Iterable[Any]) -> widgets.Dropdown:
+            return widgets.Dropdown(
+                options=list(options), description=label, style=wide, layout=box
+            )
+
+        def several(label: str, rows: int) -> widgets.SelectMultiple:
+            return widgets.SelectMultiple(description=label, rows=rows, style=wide, layout=box)
+
+        self.controls: dict[str, Any] = {
+            "data": menu("Images", self.data),
+            "network": menu("Network", self.models),
+            "weights": several("Weights", 2),
+            "layers": several("Layers", 9),
+            "ring": menu("Power of a ring", _RINGS),
+            "statistics": menu("Batch norms use", _STATISTICS),
+            "pool": menu("Average pooling", _POOLS),
+            "window": menu("Window", _WINDOWS),
+            "normalise": widgets.Checkbox(
+                description="First ring = 1", indent=False, layout=widgets.Layout(width="12em")
+            ),
+            "band": widgets.FloatRangeSlider(
+                value=(1 / 8, 1 / 2),
+                min=1 / 32,
+                max=1 / 2,
+                step=1 / 64,
+                description="Fit from, to (cycles/pixel)",
+                readout_format=".3f",
+                style={"description_width": "13em"},
+                layout=widgets.Layout(width="46em"),
+            ),
+            "detail": widgets.Dropdown(
+                description="Look at", style={"description_width": "5em"}, layout=box
+            ),
+        }
+        self.progress = widgets.IntProgress(
+            description="Measuring", layout=widgets.Layout(width="22em", visibility="hidden")
+        )
+        self.message = widgets.HTML()
+        self.figure = go.FigureWidget(layout=layout(None))
+        self.detail_figure = go.FigureWidget(layout=layout(None))
+        self.table = widgets.HTML()
+        self.csv = widgets.HTML()
+
+        c = self.controls
+        self._offer_layers()
+        remember(f"{name}/first", {"data": c["data"], "network": c["network"]})
+        self._offer_layers()
+        remember(name, {k: v for k, v in c.items() if k not in ("data", "network", "detail")})
+        c["network"].observe(lambda _: self._offer_layers(), "value")
+        for key in ("data", "network", "weights", "layers", "statistics", "pool", "window"):
+            c[key].observe(lambda _: self._measure(), "value")
+        for key in ("ring", "normalise"):
+            c[key].observe(lambda _: self._draw(), "value")
+        c["band"].observe(lambda _: self._fit(), "value")
+        c["detail"].observe(lambda _: self._draw_detail(), "value")
+
+        left = [c[k] for k in ("data", "network", "weights", "layers")]
+        right = [c[k] for k in ("ring", "statistics", "pool", "window", "normalise")]
+        super().__init__(
+            [
+                SliderNames(),
+                widgets.HBox([widgets.VBox(left), widgets.VBox([*right, self.progress])]),
+                self.message,
+                c["band"],
+                self.figure,
+                widgets.HBox([self.table, self.csv]),
+                c["detail"],
+                self.detail_figure,
+            ]
+        )
+        self._measure()
+
+    def close(self) -> None:
+        """Give up what is not yet measured, and leave the page."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+    # --- what is chosen ---
+
+    def _offer_layers(self) -> None:
+        nets = self.models[self.controls["network"].value]
+        weights, layers = self.controls["weights"], self.controls["layers"]
+        weights.options = tuple(nets)
+        weights.value = tuple(nets)[:2]
+        net = next(iter(nets.values()))
+        batch, _ = next(iter(self.data[self.controls["data"].value].batches(1)))
+        known = tuple(map_layers(net, batch))
+        try:
+            ends = tuple(stage.output for stage in model_stages(net))
+        except TypeError:
+            ends = known[:: max(1, len(known) // 4)][:4]
+        layers.options = (IMAGES, *ends, *(layer for layer in known if layer not in ends))
+        layers.value = (IMAGES, *ends)
+
+    def _chosen(self) -> Iterator[tuple[str, nn.Module, str, tuple[int, int]]]:
+        """Label, network, layer and style of each curve asked for."""
+        value = {key: control.value for key, control in self.controls.items()}
+        for colour, layer in enumerate(value["layers"]):
+            if layer == IMAGES:
+                yield IMAGES, _INPUT, "", (colour, 0)
+                continue
+            for dash, weights in enumerate(value["weights"]):
+                label = layer if len(value["weights"]) == 1 else f"{layer}, {weights}"
+                yield label, self.models[value["network"]][weights], layer, (colour, dash)
+
+    def _key(self, net: nn.Module, layer: str) -> tuple[Any, ...]:
+        """What a view depends on, the state of the weights included."""
+        c = self.controls
+        version = sum(tensor._version for tensor in net.state_dict().values())
+        statistics = c["statistics"].value if layer else "running"
+        source = id(self.data[c["data"].value])
+        options = (self.images, statistics, c["pool"].value, c["window"].value)
+        return (id(net), version, layer, source, *options)
+
+    # --- measuring, in the worker's thread ---
+
+    def _measure(self) -> None:
+        """Ask for what is chosen and not yet measured; draw what is there."""
+        c = self.controls
+        missing: dict[nn.Module, dict[str, tuple[Any, ...]]] = {}
+        for _, net, layer, _ in self._chosen():
+            key = self._key(net, layer)
+            if key not in self._measured and key not in self._asked:
+                missing.setdefault(net, {})[layer] = key
+                self._asked.add(key)
+        self.message.value = ""
+        for net, keys in missing.items():
+            read = partial(
+                self._read,
+                deepcopy(net),  # as it is now: a cell may go on training it
+                self.data[c["data"].value],
+                list(keys),
+                statistics="running" if net is _INPUT else c["statistics"].value,
+                pool=c["pool"].value,
+                window=c["window"].value,
+            )
+            keep = partial(self._keep, net, self.data[c["data"].value], keys)
+            if self._loop is None:
+                done: Future[dict[str, LayerView]] = Future()
+                done.set_result(read())
+                keep(done)
+            else:
+                self._worker.submit(read).add_done_callback(partial(self._in_kernel, keep))
+        self._draw()
+
+    def _read(
+        self, net: nn.Module, source: ImageData, layers: list[str], **options: Any
+    ) -> dict[str, LayerView]:
+        raw = isinstance(net, nn.Identity)
+        batches = source.subset(self.images).batches(BATCH, normalize=not raw)
+
+        def watched() -> Iterator[Any]:
+            for number, batch in enumerate(batches, start=1):
+                yield batch
+                self._in_kernel(partial(self._show_progress, number, len(batches)))
+
+        return layer_views(net, watched(), layers, progress=False, **options)
+
+    def _keep(
+        self,
+        net: nn.Module,
+        source: ImageData,
+        keys: Mapping[str, tuple[Any, ...]],
+        future: Future[dict[str, LayerView]],
+    ) -> None:
+        self._show_progress(0, 0)
+        self._asked -= set(keys.values())
+        if future.cancelled():
+            return
+        if error := future.exception():
+            self.message.value = f"<b>Not measured: {html.escape(str(error))}</b>"
+            return
+        for layer, view in future.result().items():
+            self._measured[keys[layer]] = _Measured(net, source, view)
+        self._draw()
+
+    def _in_kernel(self, call: Callable[..., None], *args: Any) -> None:
+        """Have the kernel's own thread change widgets."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _show_progress(self, done: int, total: int) -> None:
+        self.progress.max, self.progress.value = max(total, 1), done
+        self.progress.layout.visibility = "visible" if total else "hidden"
+
+    # --- drawing, from what was measured ---
+
+    def _draw(self) -> None:
+        """Draw all chosen curves that are measured."""
+        ring, styles = self.controls["ring"].value, {}
+        self._views, self.spectra = {}, {}
+        for label, net, layer, style in self._chosen():
+            known = self._measured.get(self._key(net, layer))
+            if known:
+                self._views[label], styles[label] = known.view, style
+                self.spectra[label] = with_ring(known.view.spectrum, ring)
+        if self.spectra:
+            normalise = self.controls["normalise"].value
+            show_instead(
+                self.figure,
+                spectra_figure(
+                    self.spectra,
+                    styles=styles,
+                    normalise=normalise,
+                    y_range=_decades(self.spectra, normalise),
+                ),
+            )
+        self._fit()
+        detail = self.controls["detail"]
+        kept = detail.value
+        if detail.options != tuple(self._views):
+            detail.options = tuple(self._views)
+            detail.value = kept if kept in self._views else next(iter(self._views), None)
+        self._draw_detail()
+        rows = [
+            (label, float(k), float(p), float(e))
+            for label, s in self.spectra.items()
+            for k, p, e in zip(s.frequency, s.power, s.stderr, strict=True)
+        ]
+        header = ("layer", "|k| (cycles/pixel)", f"power ({ring})", "standard error")
+        self.csv.value = csv_link("spectra.csv", header, rows)
+
+    def _fit(self) -> None:
+        """Fit anew over the slider's band."""
+        band = tuple(self.controls["band"].value)
+        self.fits, rows = {}, []
+        for label, s in self.spectra.items():
+            height, width = self._views[label].plane.shape
+            try:
+                fit = fit_power_law(s.frequency, s.power, band=band)
+            except ValueError:
+                rows.append((label, f"{height}×{width}", "–", "–", "–"))
+                continue
+            self.fits[label] = fit
+            rows.append(
+                (
+                    label,
+                    f"{height}×{width}",
+                    f"{fit.exponent:.2f}",
+                    f"± {fit.stderr:.2f}",
+                    f"{fit.r_squared:.3f}",
+                )
+            )
+        if self.spectra:
+            with self.figure.batch_update():
+                draw_fits(
+                    self.figure,
+                    self.spectra,
+                    self.fits,
+                    normalise=self.controls["normalise"].value,
+                )
+        self.table.value = format_table(
+            ("layer", "pixels", "exponent", "error", "R²"), rows, style="html"
+        )
+
+    def _draw_detail(self) -> None:
+        label = self.controls["detail"].value
+        if label in self._views:
+            show_instead(self.detail_figure, layer_figure(self._views[label], label))
+
+
+def _decades(spectra: Mapping[str, Spectrum], normalise: bool) -> tuple[float, float]:
+    """Whole decades that hold every curve: an axis that stays while a fit moves."""
+    powers = [
+        float(p) / (float(s.power[1]) if normalise else 1.0)
+        for s in spectra.values()
+        for p in s.power[1:]
+        if p > 0
+    ]
+    low, high = math.floor(math.log10(min(powers))), math.ceil(math.log10(max(powers)))
+    return 10.0**low, 10.0 ** max(high, low + 1)
