@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import platform
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -51,6 +52,9 @@ def main() -> None:
             raise
         print(f"spectralkd: {error}", file=sys.stderr)
         sys.exit(2)
+    except training.Stopped as stopped:
+        print(f"spectralkd: {stopped}", file=sys.stderr)
+        sys.exit(143)
     except SystemExit as end:
         if end.code == 130:  # Ctrl-C
             print("spectralkd: interrupted; a run goes on with the same command", file=sys.stderr)
@@ -216,7 +220,7 @@ def train(
     """Train the teacher of a recipe, or its student alone (the baseline)."""
     chosen = get_recipe(recipe, preset, **changes["changes"])
     role: Literal["teacher", "student"] = "student" if student else "teacher"
-    _report(training.train(chosen, run, role=role, tracker=tracker))
+    _report(training.train(chosen, run, role=role, tracker=tracker, stop=_terminated()))
 
 
 @_recipe_command
@@ -240,7 +244,13 @@ def distill(
     options = _method_options(method, option or [])
     _report(
         training.distill(
-            chosen, run, method=method, teacher=teacher_run, options=options, tracker=tracker
+            chosen,
+            run,
+            method=method,
+            teacher=teacher_run,
+            options=options,
+            tracker=tracker,
+            stop=_terminated(),
         )
     )
 
@@ -267,6 +277,13 @@ def demo(
     if report.has_plotly():
         write_demo(result, output)
         print(f"Interactive plots: {output}")
+
+
+def _terminated() -> Callable[[], bool]:
+    """Whether this process was asked to end since, by SIGTERM: a run then saves its state."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    return lambda: bool(asked)
 
 
 def _report(run: Run) -> None:

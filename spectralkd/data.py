@@ -279,21 +279,15 @@ def photos(split: Split = "validation") -> ImageArray:
 
 def cifar(name: str, split: Split, root: str | Path | None = None) -> ImageArray:
     """CIFAR-10 or CIFAR-100 in memory; arguments and errors as ``load``."""
-    kind, folder = {
-        "cifar10": (datasets.CIFAR10, "cifar-10-batches-py"),
-        "cifar100": (datasets.CIFAR100, "cifar-100-python"),
-    }[name]
-    default = os.environ.get("SPECTRALKD_DATA") or Path.home() / ".cache" / "spectralkd"
-    place = Path(root or default)
-    if place.name == folder:
-        place = place.parent
+    folder = cifar_folder(name, root)
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     try:
-        source = kind(str(place), train=split == "train", download=not (place / folder).is_dir())
+        source = kind(str(folder.parent), train=split == "train", download=not folder.is_dir())
     except Exception as error:
         raise RuntimeError(
-            f"{name}: not complete in {place} and not to be downloaded there ({error}); "
-            f"put torchvision's copy, the folder {folder}, under a folder of your own and pass "
-            f"it as root"
+            f"{name}: not complete in {folder.parent} and not to be downloaded there ({error}); "
+            f"put torchvision's copy, the folder {folder.name}, under a folder of your own and "
+            f"pass it as root"
         ) from error
     return ImageArray(
         torch.from_numpy(source.data),
@@ -302,6 +296,14 @@ def cifar(name: str, split: Split, root: str | Path | None = None) -> ImageArray
         CIFAR_MEAN,
         CIFAR_STD,
     )
+
+
+def cifar_folder(name: str, root: str | Path | None = None) -> Path:
+    """Where CIFAR-10 or CIFAR-100 is, or is to be downloaded; ``root`` as in ``load``."""
+    folder = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
+    default = os.environ.get("SPECTRALKD_DATA") or Path.home() / ".cache" / "spectralkd"
+    place = Path(root or default)
+    return place if place.name == folder else place / folder
 
 
 def image_folder(split: Split, root: str | Path | None, image_size: int = 224) -> ImageFiles:

@@ -76,6 +76,16 @@ class Recipe:
         return tuple(round(part * self.epochs) for part in self.drops)
 
 
+def recipe_changes(recipe: Recipe) -> dict[str, Any]:
+    """The fields that a recipe sets otherwise than the setup and preset it names."""
+    plain = get_recipe(recipe.setup, recipe.preset)  # type: ignore[arg-type]
+    return {
+        name: getattr(recipe, name)
+        for name in recipe_options()
+        if getattr(recipe, name) != getattr(plain, name)
+    }
+
+
 # What may differ between a run and its resumption: it does not change what is computed.
 FREE_FIELDS = ("root", "checkpoint_seconds", "workers")
 

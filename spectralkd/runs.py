@@ -74,12 +74,7 @@ class Run:
             return
         known = self.read_config()
         known.pop("made_with", None)
-        differing = [
-            f"{name} was {old!r}, now {new!r}"
-            for name, old, new in _differences(known, config)
-            if name.rpartition(".")[2] not in free
-        ]
-        if differing:
+        if differing := differences(known, config, free):
             raise ValueError(
                 f"{self.path}: this run was started with another configuration "
                 f"({'; '.join(differing)}); choose another folder or the same settings"
@@ -173,6 +168,15 @@ class Run:
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return _digest(Path(path).read_bytes()).decode()
+
+
+def differences(old: Any, new: Any, free: tuple[str, ...] = ()) -> list[str]:
+    """In words, where two configurations of JSON's types differ but for the ``free`` fields."""
+    return [
+        f"{name} was {a!r}, now {b!r}"
+        for name, a, b in _differences(old, json.loads(json.dumps(new)))
+        if name.rpartition(".")[2] not in free
+    ]
 
 
 def _digest(payload: bytes) -> bytes:

@@ -445,6 +445,28 @@ class Rings(nn.Module):
             return maps.flatten(1) @ self.fourier
         return torch.view_as_real(torch.fft.rfft2(maps, norm="ortho")).flatten(1)
 
+    def cross_power(self, x: Tensor, y: Tensor) -> Tensor:
+        """Cross power of every channel with every other at each ring, summed over images.
+
+        Args:
+            x, y: (N, C, K) and (N, D, K), as ``transform`` gives them.
+
+        Returns:
+            (R, C, D): Σ over images of Re⟨X_c conj Y_d⟩, the mean over a ring's modes.
+        """
+        weight, index = self.weight, self.index
+        if self.matrix is not None:
+            weight, index = self.matrix.sum(1), self.matrix.argmax(1)
+            index = index.masked_fill(weight == 0, self.count)
+        assert weight is not None
+        assert index is not None
+        matrices = []
+        for ring in range(self.count):
+            inside = (index == ring).nonzero()[:, 0]
+            a, b = x[..., inside] * weight[inside], y[..., inside]
+            matrices.append(a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T)
+        return torch.stack(matrices)
+
     def mean(self, products: Tensor) -> Tensor:
         """Mean over each ring of products of two transforms, (N, K) → (N, R)."""
         if self.matrix is not None:

@@ -46,6 +46,7 @@ def train(
     role: Literal["teacher", "student"] = "teacher",
     tracker: str | None = None,
     progress: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Train a recipe's teacher, or its student alone (the baseline), by cross-entropy.
 
@@ -56,8 +57,11 @@ def train(
         role: which network.
         tracker: one of accelerate's, such as ``"tensorboard"``.
         progress: show a progress bar.
+        stop: asked after each step, in a run of one process; once it says yes, the run saves
+            where it is and raises ``Stopped``.
 
     Raises:
+        Stopped: see ``stop``.
         ValueError: a wrong setting, or a run of another configuration in the folder.
         FloatingPointError: a term of the loss is not finite: its name and the epoch.
         OSError: a file cannot be written; the last good checkpoint stays.
@@ -72,7 +76,9 @@ def train(
     torch.manual_seed(recipe.seed)
     model = create_model(name, len(training.classes))
     method = create_method("baseline", model, model, _image_shape(validation))
-    _Loop(model, None, method, training, validation, recipe, folder, accelerator, progress).run()
+    _Loop(
+        model, None, method, training, validation, recipe, folder, accelerator, progress, stop
+    ).run()
     return folder
 
 
@@ -85,11 +91,12 @@ def distill(
     options: dict[str, Any] | None = None,
     tracker: str | None = None,
     progress: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Distil a recipe's teacher into its student.
 
     Args:
-        recipe, run, tracker, progress: as ``train``.
+        recipe, run, tracker, progress, stop: as ``train``.
         method: one of ``losses.METHODS``.
         teacher: a finished run's folder, or a file of weights; without it the recipe's teacher
             is trained first, in the folder ``teacher`` of the run.
@@ -102,7 +109,8 @@ def distill(
     chosen = {name: getattr(recipe, name) for name in RECIPE_OPTIONS if name in known}
     chosen |= options or {}
     if teacher is None:
-        teacher = train(recipe, Path(run) / "teacher", tracker=tracker, progress=progress).path
+        place = Path(run) / "teacher"
+        teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
     weights = _teacher_weights(Path(teacher), recipe.teacher_model)
     accelerator = _accelerator(recipe, run, tracker)
     config = _config(recipe, "distill", recipe.student_model, method, chosen)
@@ -117,7 +125,16 @@ def distill(
     student = create_model(recipe.student_model, classes)
     loss = create_method(method, teacher_model, student, _image_shape(validation), **chosen)
     _Loop(
-        student, teacher_model, loss, training, validation, recipe, folder, accelerator, progress
+        student,
+        teacher_model,
+        loss,
+        training,
+        validation,
+        recipe,
+        folder,
+        accelerator,
+        progress,
+        stop,
     ).run()
     return folder
 
@@ -182,6 +199,10 @@ def evaluate(
     return 100 * top1 / len(data), 100 * top5 / len(data)
 
 
+class Stopped(Exception):
+    """A run was asked to stop, and saved where it is."""
+
+
 class _Step(nn.Module):
     """The student and the loss in one forward: what is prepared, compiled and differentiated.
 
@@ -241,6 +262,7 @@ class _Loop:
     folder: Run
     accelerator: Accelerator
     progress: bool
+    stop: Callable[[], bool] | None = None
 
     def run(self) -> None:
         """Go on from the last checkpoint, or begin, and finish."""
@@ -357,9 +379,12 @@ class _Loop:
             optimizer.zero_grad()
             self._count(list(terms), values.detach(), len(labels))
             self.bar.update()
-            if world == 1 and self._due() and at.step < self.stream.steps:
+            stopping = world == 1 and self.stop is not None and self.stop()
+            if stopping or (world == 1 and self._due() and at.step < self.stream.steps):
                 self._check_finite(phase)
                 self._save(optimizer)
+            if stopping:
+                raise Stopped(f"{self.folder.path}: stopped; the same command goes on with it")
         seconds = time.monotonic() - begun
         self._close_epoch(phase, lr, (at.images - seen) / max(seconds, 1e-9), optimizer)
 

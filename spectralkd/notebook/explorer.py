@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import html
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,7 +22,14 @@ from spectralkd.notebook.figures import (
     show_instead,
     spectra_figure,
 )
-from spectralkd.notebook.widget import SliderNames, csv_link, remember
+from spectralkd.notebook.widget import (
+    Background,
+    SliderNames,
+    TickList,
+    csv_link,
+    remember,
+    table_box,
+)
 from spectralkd.powerlaw import PowerLaw, fit_power_law
 from spectralkd.spectrum import Spectrum, with_ring
 from spectralkd.tables import format_table
@@ -90,11 +94,12 @@ class SpectrumExplorer(widgets.VBox):
         if not sets:
             raise ValueError("data: expected at least one data set, got none")
         self.data, self.images = dict(sets), images
+        self.background = Background()
         mine = {id(o) for o in (_INPUT, *self.data.values())}
         mine |= {id(net) for nets in self.models.values() for net in nets.values()}
         self._measured: dict[tuple[Any, ...], _Measured] = {}
         if last := _latest.get(name):
-            last.close()
+            last.background.close()
             self._measured = {
                 key: entry
                 for key, entry in last._measured.items()
@@ -104,29 +109,19 @@ class SpectrumExplorer(widgets.VBox):
         self.spectra: dict[str, Spectrum] = {}
         self.fits: dict[str, PowerLaw] = {}
         self._views: dict[str, LayerView] = {}
-        self._asked: set[tuple[Any, ...]] = set()
-        self._worker = ThreadPoolExecutor(1, "spectra")
-        try:
-            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None
-
         wide = {"description_width": "9em"}
-        box = widgets.Layout(width="22em")
+        box = widgets.Layout(width="26em")
 
         def menu(label: str, options: Iterable[Any]) -> widgets.Dropdown:
             return widgets.Dropdown(
                 options=list(options), description=label, style=wide, layout=box
             )
 
-        def several(label: str, rows: int) -> widgets.SelectMultiple:
-            return widgets.SelectMultiple(description=label, rows=rows, style=wide, layout=box)
-
         self.controls: dict[str, Any] = {
             "data": menu("Images", self.data),
             "network": menu("Network", self.models),
-            "weights": several("Weights", 2),
-            "layers": several("Layers", 9),
+            "weights": TickList("Weights"),
+            "layers": TickList("Layers", height="15em"),
             "ring": menu("Power of a ring", _RINGS),
             "statistics": menu("Batch norms use", _STATISTICS),
             "pool": menu("Average pooling", _POOLS),
@@ -148,14 +143,10 @@ class SpectrumExplorer(widgets.VBox):
                 description="Look at", style={"description_width": "5em"}, layout=box
             ),
         }
-        self.progress = widgets.IntProgress(
-            description="Measuring", layout=widgets.Layout(width="22em", visibility="hidden")
-        )
-        self.message = widgets.HTML()
         self.figure = go.FigureWidget(layout=layout(None))
         self.detail_figure = go.FigureWidget(layout=layout(None))
-        self.table = widgets.HTML()
-        self.csv = widgets.HTML()
+        self.table = table_box()
+        self.csv = table_box()
 
         c = self.controls
         self._offer_layers()
@@ -170,13 +161,17 @@ class SpectrumExplorer(widgets.VBox):
         c["band"].observe(lambda _: self._fit(), "value")
         c["detail"].observe(lambda _: self._draw_detail(), "value")
 
-        left = [c[k] for k in ("data", "network", "weights", "layers")]
-        right = [c[k] for k in ("ring", "statistics", "pool", "window", "normalise")]
+        menus = [c[k] for k in ("data", "network", "ring", "statistics", "pool", "window")]
         super().__init__(
             [
                 SliderNames(),
-                widgets.HBox([widgets.VBox(left), widgets.VBox([*right, self.progress])]),
-                self.message,
+                widgets.HBox(
+                    [
+                        widgets.VBox([*menus, c["normalise"], self.background]),
+                        c["layers"],
+                        c["weights"],
+                    ]
+                ),
                 c["band"],
                 self.figure,
                 widgets.HBox([self.table, self.csv]),
@@ -186,18 +181,12 @@ class SpectrumExplorer(widgets.VBox):
         )
         self._measure()
 
-    def close(self) -> None:
-        """Give up what is not yet measured, and leave the page."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        super().close()
-
     # --- what is chosen ---
 
     def _offer_layers(self) -> None:
         nets = self.models[self.controls["network"].value]
         weights, layers = self.controls["weights"], self.controls["layers"]
-        weights.options = tuple(nets)
-        weights.value = tuple(nets)[:2]
+        weights.options = weights.value = tuple(nets)
         net = next(iter(nets.values()))
         batch, _ = next(iter(self.data[self.controls["data"].value].batches(1)))
         known = tuple(map_layers(net, batch))
@@ -236,10 +225,8 @@ class SpectrumExplorer(widgets.VBox):
         missing: dict[nn.Module, dict[str, tuple[Any, ...]]] = {}
         for _, net, layer, _ in self._chosen():
             key = self._key(net, layer)
-            if key not in self._measured and key not in self._asked:
+            if key not in self._measured:
                 missing.setdefault(net, {})[layer] = key
-                self._asked.add(key)
-        self.message.value = ""
         for net, keys in missing.items():
             read = partial(
                 self._read,
@@ -251,12 +238,7 @@ class SpectrumExplorer(widgets.VBox):
                 window=c["window"].value,
             )
             keep = partial(self._keep, net, self.data[c["data"].value], keys)
-            if self._loop is None:
-                done: Future[dict[str, LayerView]] = Future()
-                done.set_result(read())
-                keep(done)
-            else:
-                self._worker.submit(read).add_done_callback(partial(self._in_kernel, keep))
+            self.background.submit(read, keep)
         self._draw()
 
     def _read(
@@ -265,39 +247,19 @@ class SpectrumExplorer(widgets.VBox):
         raw = isinstance(net, nn.Identity)
         batches = source.subset(self.images).batches(BATCH, normalize=not raw)
 
-        def watched() -> Iterator[Any]:
-            for number, batch in enumerate(batches, start=1):
-                yield batch
-                self._in_kernel(partial(self._show_progress, number, len(batches)))
-
-        return layer_views(net, watched(), layers, progress=False, **options)
+        watched = self.background.watched(batches, len(batches))
+        return layer_views(net, watched, layers, progress=False, **options)
 
     def _keep(
         self,
         net: nn.Module,
         source: ImageData,
         keys: Mapping[str, tuple[Any, ...]],
-        future: Future[dict[str, LayerView]],
+        views: Mapping[str, LayerView],
     ) -> None:
-        self._show_progress(0, 0)
-        self._asked -= set(keys.values())
-        if future.cancelled():
-            return
-        if error := future.exception():
-            self.message.value = f"<b>Not measured: {html.escape(str(error))}</b>"
-            return
-        for layer, view in future.result().items():
+        for layer, view in views.items():
             self._measured[keys[layer]] = _Measured(net, source, view)
         self._draw()
-
-    def _in_kernel(self, call: Callable[..., None], *args: Any) -> None:
-        """Have the kernel's own thread change widgets."""
-        if self._loop:
-            self._loop.call_soon_threadsafe(call, *args)
-
-    def _show_progress(self, done: int, total: int) -> None:
-        self.progress.max, self.progress.value = max(total, 1), done
-        self.progress.layout.visibility = "visible" if total else "hidden"
 
     # --- drawing, from what was measured ---
 

@@ -11,6 +11,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from spectralkd.agreement import StageAgreement
 from spectralkd.powerlaw import PowerLaw
 from spectralkd.spectrum import Spectrum
 from spectralkd.views import LayerView
@@ -121,7 +122,7 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
         1,
         3,
         subplot_titles=("maps of the first image", "log₁₀ power", "correlation of pixels"),
-        horizontal_spacing=0.11,
+        horizontal_spacing=0.16,
     )
     figure.add_trace(
         go.Heatmap(z=_montage(view.maps).numpy(), colorscale="Greys_r", showscale=False), 1, 1
@@ -133,7 +134,7 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
             x=torch.fft.fftshift(torch.fft.fftfreq(width, dtype=torch.float64)).numpy(),
             y=torch.fft.fftshift(torch.fft.fftfreq(height, dtype=torch.float64)).numpy(),
             colorscale="Cividis",
-            colorbar={"x": 0.645, "thickness": 10, "title": {"text": "log₁₀ P", "side": "right"}},
+            colorbar={"x": 0.62, "thickness": 10},
             hovertemplate="kx = %{x:.3f}, ky = %{y:.3f} cycles/pixel<br>log₁₀ P = %{z:.2f}",
         ),
         1,
@@ -158,6 +159,51 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
     figure.update_yaxes(title="ky (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
     figure.update_xaxes(title="distance r (pixels)", rangemode="tozero", row=1, col=3)
     figure.update_yaxes(title="C(r) / C(0)", range=[-0.5, 1.05], row=1, col=3)
+    return figure
+
+
+def agreement_figure(
+    students: Mapping[str, Mapping[str, StageAgreement]],
+    title: str | None = None,
+    *,
+    ceiling: bool = True,
+) -> go.Figure:
+    """Ring correlation of students with their teacher against |k|, a panel a stage.
+
+    Args:
+        students: by name what ``agreement.stage_agreement`` returned, of one teacher.
+        title: above the figure.
+        ceiling: draw the best that any connector could do, dotted.
+    """
+    stages = list(next(iter(students.values())))
+    figure = make_subplots(1, len(stages), subplot_titles=stages, shared_yaxes=True)
+    for number, (name, result) in enumerate(students.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        for column, stage in enumerate(stages, start=1):
+            agreement = result[stage]
+            curves = [(name, agreement.correlation, "solid")]
+            if ceiling:
+                curves.append((f"{name}, any connector", agreement.ceiling, "dot"))
+            for label, values, dash in curves:
+                figure.add_trace(
+                    go.Scatter(
+                        x=agreement.frequency[1:].numpy(),
+                        y=values[1:].numpy(),
+                        name=label,
+                        legendgroup=label,
+                        showlegend=column == 1,
+                        mode="lines+markers" if dash == "solid" else "lines",
+                        line={"color": colour, "dash": dash},
+                        marker={"size": 5, "symbol": _SYMBOLS[number % 5]},
+                    ),
+                    1,
+                    column,
+                )
+    _frequency_axis(figure)
+    figure.update_yaxes(range=[-0.05, 1.05])
+    figure.update_yaxes(title="ring correlation", row=1, col=1)
+    figure.update_layout(**layout(title))
+    figure.update_layout(height=380, margin_t=70 if title else 40)
     return figure
 
 
