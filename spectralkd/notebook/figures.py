@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -19,6 +19,7 @@ from spectralkd.views import LayerView
 # Okabe & Ito's palette, told apart with any colour vision; yellow left out, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("solid", "dash", "dot", "dashdot")
+_RATE = "images_per_second"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 _POWER = {"mean": "ring-mean power", "jacobian": "|k| × ring-mean power"}
@@ -297,6 +298,62 @@ def curves_figure(
     figure.update_yaxes(title=label, rangemode="tozero")
     figure.update_layout(**layout(title))
     return figure
+
+
+def runs_figure(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str | None = None
+) -> go.Figure:
+    """Error, loss terms and exponents of several runs: a colour a run, dashes a term or stage.
+
+    Args:
+        runs: lines of ``metrics.jsonl`` by the run's name.
+        title: above the figure.
+    """
+    panels = ("top-1 error (%)", "loss terms (nats, weighted)", "exponents of the stages")
+    figure = make_subplots(1, 3, subplot_titles=panels, horizontal_spacing=0.08)
+    known = {"phase", "epoch", "lr", "loss", "top1_error", "top5_error", "exponents"}
+    for number, (name, lines) in enumerate(runs.items()):
+        error = _column(lines, lambda line: {"error": line.get("top1_error")})
+        terms = _column(
+            lines, lambda line: {k: v for k, v in line.items() if k not in {*known, _RATE}}
+        )
+        exponents = _column(lines, lambda line: line.get("exponents", {}))
+        for column, curves in enumerate((error, terms, exponents), start=1):
+            for dash, (label, points) in enumerate(curves.items()):
+                figure.add_trace(
+                    go.Scatter(
+                        x=list(points),
+                        y=list(points.values()),
+                        name=name if column == 1 else f"{name}: {label}",
+                        legendgroup=name,
+                        mode="lines+markers",
+                        line={
+                            "color": COLOURS[number % len(COLOURS)],
+                            "dash": DASHES[dash % len(DASHES)],
+                        },
+                        marker={"size": 5, "symbol": _SYMBOLS[number % 5]},
+                    ),
+                    1,
+                    column,
+                )
+    figure.update_xaxes(title="epoch", rangemode="tozero")
+    figure.update_yaxes(range=[0, 100], row=1, col=1)
+    figure.update_yaxes(type="log", exponentformat="power", row=1, col=2)
+    figure.update_layout(**layout(title))
+    figure.update_layout(width=1080, height=380, margin_t=70 if title else 40)
+    return figure
+
+
+def _column(
+    lines: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> dict[str, dict[int, float]]:
+    """What each line says, by name and by the line's number."""
+    found: dict[str, dict[int, float]] = {}
+    for number, line in enumerate(lines, start=1):
+        for name, value in read(line).items():
+            if value is not None:
+                found.setdefault(name, {})[number] = value
+    return found
 
 
 def layout(title: str | None) -> dict[str, object]:
