@@ -25,12 +25,14 @@ from spectralkd.data import load
 from spectralkd.demo import HOW_MEASURED, demo_table, run_demo, write_demo
 from spectralkd.features import Statistics, read_activations
 from spectralkd.losses import METHODS, method_options
-from spectralkd.models import create_model, model_stages
+from spectralkd.models import PRETRAINED, create_model, model_stages
 from spectralkd.powerlaw import PowerLaw, fit_power_law
 from spectralkd.recipes import Preset, get_recipe, recipe_options
+from spectralkd.records import FOLDER, Size
 from spectralkd.results import results_table
 from spectralkd.runs import Run
 from spectralkd.spectrum import RadialPowerSpectrum, Ring, Spectrum, Window, ring_frequencies
+from spectralkd.study import run_study, study_state
 from spectralkd.tables import Style, format_table
 from spectralkd.weights import load_weights
 
@@ -253,6 +255,35 @@ def distill(
             stop=_terminated(),
         )
     )
+
+
+@app.command()
+def study(
+    minutes: Annotated[float, typer.Option(help="How long to work; 0 only lists.")] = 0.0,
+    size: Annotated[
+        Size | None, typer.Option(help="The paper's list, or one for two CPU cores.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
+    records: Annotated[Path, typer.Option(help="Folder of the records.")] = FOLDER,
+    weights: Annotated[Path, typer.Option(help="Folder of the teachers' weights.")] = PRETRAINED,
+    root: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,
+) -> None:
+    """Make the next missing runs behind the paper's tables and figures; list what is missing."""
+    chosen: Size = size or ("full" if _best_device() == "cuda" else "small")
+    if minutes > 0:
+        place = str(root) if root else None
+        run_study(chosen, minutes, runs=runs, records=records, weights=weights, root=place)
+    states = study_state(chosen, runs, records)
+    rows = [
+        (s.job.name, str(s.job.step), s.status, f"{s.epochs} of {s.job.recipe.epochs}")
+        for s in states
+    ]
+    print(format_table(("run", "step", "state", "epochs"), rows))
+    counts = ", ".join(
+        f"{sum(s.status == status for s in states)} {status}"
+        for status in ("recorded", "unfinished", "missing", "waiting")
+    )
+    print(f"\n{chosen} list: {counts}. spectralkd study --size {chosen} --minutes 9 goes on.")
 
 
 @app.command()

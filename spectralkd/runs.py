@@ -62,15 +62,8 @@ class Run:
         """
         config = json.loads(json.dumps(config))
         if not self.config_file.is_file():
-            machine = {
-                "spectralkd": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "device": _device_name(),
-                "threads": torch.get_num_threads(),
-            }
-            text = json.dumps(config | {"made_with": machine}, indent=2)
-            _replace(self.config_file, text.encode())
+            text = json.dumps(config | {"made_with": made_with()}, indent=2)
+            write_whole(self.config_file, text.encode())
             return
         known = self.read_config()
         known.pop("made_with", None)
@@ -110,7 +103,7 @@ class Run:
         """Forget the lines after the first ``count``: their epochs will be run again."""
         lines = self.read_metrics()[:count]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        _replace(self.metrics_file, text.encode())
+        write_whole(self.metrics_file, text.encode())
 
     # --- checkpoints ---
 
@@ -128,7 +121,7 @@ class Run:
         torch.save(state, buffer)
         payload = buffer.getvalue()
         with _explained(self):
-            _replace(self._checkpoint(number), _digest(payload) + payload)
+            write_whole(self._checkpoint(number), _digest(payload) + payload)
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
 
@@ -160,7 +153,7 @@ class Run:
         state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
         text = {key: json.dumps(value) for key, value in metadata.items()}
         with _explained(self):
-            _replace(self.weights_file, save(state, metadata=text))
+            write_whole(self.weights_file, save(state, metadata=text))
         for path in self.checkpoints():
             path.unlink()
 
@@ -168,6 +161,18 @@ class Run:
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return _digest(Path(path).read_bytes()).decode()
+
+
+def made_with() -> dict[str, Any]:
+    """Versions and device, for whoever reads a result."""
+    cuda = torch.cuda.is_available()
+    return {
+        "spectralkd": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if cuda else platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def differences(old: Any, new: Any, free: tuple[str, ...] = ()) -> list[str]:
@@ -183,7 +188,7 @@ def _digest(payload: bytes) -> bytes:
     return hashlib.sha256(payload).hexdigest().encode()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is either what it was or all of the new content."""
     beside = path.with_name(path.name + ".part")
     try:
@@ -218,7 +223,3 @@ def _differences(
             yield from _differences(a, b, f"{prefix}{name}.")
         elif a != b:
             yield f"{prefix}{name}", a, b
-
-
-def _device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()

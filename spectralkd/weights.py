@@ -1,12 +1,14 @@
-"""Weights from files, never by unpickling."""
+"""Weights from files, never by unpickling, and into them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
@@ -40,6 +42,26 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if problems:
         raise ValueError(f"weights: {path} does not fit the model: {'; '.join(problems)}")
     model.load_state_dict(state)
+
+
+def save_half(model: nn.Module, path: str | Path, metadata: dict[str, Any]) -> None:
+    """Store a network in half precision, with what is worth knowing of it.
+
+    Args:
+        metadata: of JSON's types, by name.
+    """
+    state = {
+        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, {name: json.dumps(value) for name, value in metadata.items()})
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What ``save_half`` or a run stored beside the weights."""
+    with safe_open(path, "pt") as file:
+        return {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

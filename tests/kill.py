@@ -38,7 +38,7 @@ def after(target: Any, name: str, what: str) -> None:
     setattr(target, name, wrapped)
 
 
-replace = runs._replace
+replace = runs.write_whole
 
 
 def replaced(path: Path, content: bytes) -> None:
@@ -51,7 +51,7 @@ def replaced(path: Path, content: bytes) -> None:
         replace(path, content)
 
 
-runs._replace = replaced
+runs.write_whole = replaced
 after(runs.Run, "append_metrics", "line")
 after(__import__("tqdm").auto.tqdm, "update", "step")
 

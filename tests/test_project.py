@@ -22,13 +22,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = [
     {"__main__"},
     {"cli"},
-    {"demo", "bench"},
+    {"demo", "bench", "study"},
     {"notebook"},
     {"report", "train", "results", "launch"},
-    {"batches", "recipes", "runs", "losses", "views", "agreement"},
-    {"weights", "tables", "features", "kernels", "data"},
+    {"batches", "recipes", "losses", "views", "agreement", "records"},
+    {"tables", "features", "kernels", "data", "runs"},
     {"models", "powerlaw"},
-    {"spectrum"},
+    {"spectrum", "weights"},
 ]
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from pathlib import Path
 
 import torchvision
 from torch import nn
@@ -27,8 +28,11 @@ from spectralkd.models.pyramidnet import PyramidNet
 from spectralkd.models.resnet import ResNet
 from spectralkd.models.stage import Stage
 from spectralkd.models.wideresnet import WideResNet
+from spectralkd.weights import load_weights
 
-__all__ = ["MODELS", "Stage", "create_model", "model_stages"]
+__all__ = ["MODELS", "PRETRAINED", "Stage", "create_model", "model_stages", "pretrained_file"]
+
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 MODELS = (
     "wrn28_4",
@@ -50,16 +54,22 @@ _FAMILIES = {
 }
 
 
-def create_model(name: str, num_classes: int = 100) -> nn.Module:
-    """An untrained network with its table of taps in ``stages``.
+def create_model(name: str, num_classes: int = 100, *, pretrained: str | None = None) -> nn.Module:
+    """A network with its table of taps in ``stages``.
 
     Args:
         name: one of ``MODELS``, or another size of their families; see the head of this module.
         num_classes: outputs of the last layer.
+        pretrained: which of the trained weights that come with the package to load, such as
+            ``"cifar100"``; untrained without. See ``PRETRAINED`` and ``pretrained_file``.
 
     Raises:
-        ValueError: no such network (with the nearest names), or no such size.
+        ValueError: no such network (with the nearest names), no such size or no such weights.
     """
+    if pretrained is not None:
+        model = create_model(name, num_classes)
+        load_weights(model, pretrained_file(name, pretrained))
+        return model
     if name == "resnet50":
         return _resnet50(num_classes)
     for pattern, family in _FAMILIES.items():
@@ -70,6 +80,24 @@ def create_model(name: str, num_classes: int = 100) -> nn.Module:
                 raise ValueError(f"model {name!r}: {error}") from None
     near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.3) or MODELS
     raise ValueError(f"model: expected a name such as {', '.join(near)}, got {name!r}")
+
+
+def pretrained_file(name: str, pretrained: str) -> Path:
+    """The weights of a network that come with the package, in half precision.
+
+    Their metadata (``weights.read_metadata``) tell the recipe, the data set and the error, which
+    was measured with these very weights.
+
+    Raises:
+        ValueError: there are none of that name.
+    """
+    path = PRETRAINED / f"{name}-{pretrained}.safetensors"
+    if not path.is_file():
+        known = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+        raise ValueError(
+            f"pretrained: expected one of {', '.join(known)}, got {f'{name}-{pretrained}'!r}"
+        )
+    return path
 
 
 def model_stages(model: nn.Module) -> tuple[Stage, ...]:

@@ -44,6 +44,11 @@ _BOX = widgets.Layout(width="30em")
 # Settings shown at once; the recipe's others are folded away.
 _MAIN = ("epochs", "seed", "train_images", "root")
 
+_COMMAND = (
+    '<pre tabindex="0" aria-label="Command" style="white-space: pre-wrap; line-height: 1.4; '
+    'padding: 0.5em; background: #f5f5f5; user-select: all">{}</pre>'
+)
+
 # The last panel over each folder: when its cell is run again, the next one takes over.
 _latest: dict[str, RunPanel] = {}
 
@@ -90,10 +95,9 @@ class RunPanel(widgets.VBox):
             name: _field(name, kind, text) for name, (kind, text) in recipe_options().items()
         }
         self.runs = TickList("Show runs", height="12em")
-        self.chosen = menu("Run to stop or resume", [], None)
-        self.command = widgets.Textarea(
-            description="Command", disabled=True, rows=4, layout=widgets.Layout(width="61em")
-        )
+        self.chosen = menu("Chosen run", [], None)
+        self.command_text = ""  # the exact command, to copy
+        self.command = widgets.HTML(layout=widgets.Layout(width="61em"))
         self.notes, self.message, self.states = widgets.HTML(), widgets.HTML(), table_box()
         self.launch_button = widgets.Button(description="Launch", button_style="primary")
         self.stop_button = widgets.Button(description="Stop")
@@ -205,10 +209,11 @@ class RunPanel(widgets.VBox):
         c["method"].disabled = c["teacher"].disabled = c["task"].value != "distill"
         try:
             launch = self.launch()
-            self.command.value = shlex.join(launch_command(launch))
+            self.command_text = shlex.join(launch_command(launch))
             found, known = obstacles(launch), cautions(launch)
         except ValueError as error:
-            self.command.value, found, known = "", [str(error)], []
+            self.command_text, found, known = "", [str(error)], []
+        self.command.value = _COMMAND.format(html.escape(self.command_text))
         self.launch_button.disabled = bool(found)
         lines = [f"<b>Cannot be launched.</b> {html.escape(text)}" for text in found]
         lines += [f"Note: {html.escape(text)}" for text in known]

@@ -1,0 +1,64 @@
+"""Results kept in the package: a JSON file for each run of the study, written by runs only.
+
+A record of a run holds its ``config`` (with versions and device), ``metrics`` (a line an epoch)
+and ``weights_sha256``; a record of spectra holds ``spectra`` instead of metrics. ``full`` records
+are the paper's setups as they are; ``small`` ones are made on two CPU cores and stand for nothing
+but themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from spectralkd.runs import write_whole
+from spectralkd.spectrum import Ring, Spectrum, check_choice
+
+Size = Literal["full", "small"]
+Record = dict[str, Any]
+
+FOLDER = Path(__file__).parent / "records"
+
+
+def read_records(size: Size, folder: Path = FOLDER) -> dict[str, Record]:
+    """All records of a size by name.
+
+    Raises:
+        ValueError: an unknown size.
+    """
+    check_choice("size", size, Size)
+    return {
+        path.stem: json.loads(path.read_text()) for path in sorted((folder / size).glob("*.json"))
+    }
+
+
+def write_record(name: str, size: Size, record: Record, folder: Path = FOLDER) -> Path:
+    """Store a record; returns its file."""
+    path = folder / size / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, separators=(",", ":"))
+    write_whole(path, text.replace("},{", "},\n{").encode() + b"\n")
+    return path
+
+
+def spectrum_to_json(spectrum: Spectrum) -> dict[str, Any]:
+    """A spectrum in JSON's types, six digits each."""
+    values = {
+        name: [float(f"{value:.6g}") for value in getattr(spectrum, name).tolist()]
+        for name in ("frequency", "power", "stderr")
+    }
+    rest = {"samples": spectrum.samples, "ring": spectrum.ring}
+    return values | {"modes": spectrum.modes.tolist()} | rest
+
+
+def spectrum_from_json(stored: dict[str, Any]) -> Spectrum:
+    """The spectrum that ``spectrum_to_json`` wrote."""
+    frequency, power, stderr = (
+        torch.tensor(stored[name], dtype=torch.float64) for name in ("frequency", "power", "stderr")
+    )
+    ring: Ring = stored["ring"]
+    modes = torch.tensor(stored["modes"])
+    return Spectrum(frequency, power, stderr, modes, stored["samples"], ring)

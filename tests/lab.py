@@ -1,0 +1,131 @@
+"""A real JupyterLab in a real Chromium, for the browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+_QUIET = ("gpu", "background-networking", "component-update", "sync")
+
+
+@contextmanager
+def jupyterlab(folder: Path, settings: Path) -> Iterator[str]:
+    """A server over ``folder`` with nothing of the user's own settings; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    environment = os.environ | {name: str(settings / name) for name in places}
+    overrides = settings / "JUPYTERLAB_SETTINGS_DIR"
+    news = overrides / "@jupyterlab" / "apputils-extension"
+    news.mkdir(parents=True)
+    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    environment["JUPYTERLAB_SETTINGS_DIR"] = str(overrides)
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.root_dir": folder,
+        "ServerApp.open_browser": False,
+        "ServerApp.allow_root": True,
+        "IdentityProvider.token": "test",
+        "LabApp.expose_app_in_browser": True,
+    }
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{k}={v}" for k, v in options.items())]
+    with (settings / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(f"{address}/api?token=test", 60)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+class Page:
+    """One notebook open in the browser.
+
+    Attributes:
+        page: playwright's page.
+        errors: what the page's scripts threw.
+    """
+
+    def __init__(self, context: Any, address: str, notebook: str) -> None:
+        self.page = context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"{address}/lab/tree/{notebook}?token=test")
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self, seconds: float = 60) -> None:
+        """Until the notebook is there and its kernel waits for work."""
+        self.page.wait_for_function(
+            """() => {
+              const widget = window.jupyterapp?.shell?.currentWidget
+              return widget?.context?.isReady
+                && widget.context.sessionContext?.session?.kernel?.status == 'idle'
+            }""",
+            timeout=1000 * seconds,
+        )
+
+    def run_all(self, seconds: float = 300) -> None:
+        """Run every cell and wait for the last one."""
+        self.command("notebook:run-all-cells")
+        self.page.wait_for_function(
+            """() => window.jupyterapp.shell.currentWidget.content.widgets
+              .filter(cell => cell.model.type == 'code' && cell.model.sharedModel.source.trim())
+              .every(cell => cell.model.executionCount)""",
+            timeout=1000 * seconds,
+        )
+        self.wait_for_kernel(seconds)
+
+    def command(self, name: str) -> None:
+        """Have JupyterLab do something, without waiting for it."""
+        self.page.evaluate(f"() => {{ window.jupyterapp.commands.execute('{name}') }}")
+
+    def failures(self) -> list[str]:
+        """Errors that cells put out."""
+        found: list[str] = self.page.evaluate(
+            """() => window.jupyterapp.shell.currentWidget.content.widgets
+              .flatMap(cell => cell.model.outputs?.toJSON() ?? [])
+              .filter(output => output.output_type == 'error')
+              .map(output => output.ename + ': ' + output.evalue)"""
+        )
+        return found
+
+
+@contextmanager
+def browser(width: int = 1400, height: int = 1000) -> Iterator[Any]:
+    """A fresh Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *(f"--disable-{x}" for x in _QUIET)]
+        )
+        yield chromium.new_context(viewport={"width": width, "height": height})
+        chromium.close()
+
+
+def _wait_for(address: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)

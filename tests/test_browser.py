@@ -1,0 +1,139 @@
+"""Does it work as a person would use it: in JupyterLab, in a browser, with keys and clicks?"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from lab import CHROMIUM, Page, browser, jupyterlab  # noqa: E402
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("03_activation_spectra", "05_distillation"):
+        shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
+    with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[Any]:
+    with browser() as context:
+        yield context
+
+
+def until(page: Page, what: str, seconds: float = 60) -> Any:
+    """Wait until a JavaScript expression is true; its value."""
+    return page.page.wait_for_function(f"() => {what}", timeout=1000 * seconds).json_value()
+
+
+# The first figure on the page that has the axis |k|; plotly keeps the drawn numbers there.
+SPECTRA = "[...document.querySelectorAll('.jupyter-widgets .js-plotly-plot')][0]"
+
+
+def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
+    page = Page(context, address, "03_activation_spectra.ipynb")
+    page.run_all()
+    assert page.failures() == []
+    until(page, f"{SPECTRA}?.calcdata?.length >= 9")  # images and stages are measured
+    fit = f"{SPECTRA}._fullData[1].name"
+    drawn = f"JSON.stringify({SPECTRA}.calcdata[2].map(p => [p.x, p.y]))"
+    axis = f"JSON.stringify({SPECTRA}._fullLayout.yaxis.range)"
+    before = [page.page.evaluate(what) for what in (fit, drawn, axis)]
+    assert "images: α = " in before[0]
+
+    handle = page.page.locator(".widget-slider .noUi-handle").first
+    assert handle.get_attribute("aria-label") == "Fit from, to (cycles/pixel), lower end"
+    handle.focus()
+    page.page.evaluate(
+        f"""() => {{ window.seen = null; const name = {fit}; const begun = performance.now()
+          addEventListener('keydown', () => {{ window.begun = performance.now() }}, true)
+          {SPECTRA}.on('plotly_afterplot', () => {{
+            if ({fit} != name && window.seen == null) window.seen = performance.now() }}) }}"""
+    )
+    page.page.keyboard.press("ArrowRight")
+    until(page, "window.seen != null")
+    after = [page.page.evaluate(what) for what in (fit, drawn, axis)]
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    assert after[2] == before[2]
+    # 100 ms are the aim; a busy machine of two cores is given five times as long.
+    assert page.page.evaluate("window.seen - window.begun") < 500
+
+    page.page.get_by_label("conv", exact=True).check()
+    until(page, f"{SPECTRA}._fullData.some(trace => trace.name?.startsWith('conv'))")
+    assert page.errors == []
+    page.page.close()
+
+
+def test_every_control_has_a_name(context: Any, address: str) -> None:
+    page = Page(context, address, "05_distillation.ipynb")
+    page.run_all()
+    nameless = page.page.evaluate(
+        """() => [...document.querySelectorAll('.jupyter-widgets :is(input, select, textarea)')]
+          .filter(e => !e.labels?.length && !e.getAttribute('aria-label') && !e.title)
+          .map(e => e.outerHTML)"""
+    )
+    assert nameless == []
+    page.page.close()
+
+
+def test_the_panel_launches_stops_resumes_and_attaches(context: Any, address: str) -> None:
+    page = Page(context, address, "05_distillation.ipynb")
+    page.run_all()
+    assert page.failures() == []
+    form = page.page
+
+    def fill(label: str, value: str) -> None:
+        box = form.get_by_label(label, exact=True).first
+        box.fill(value)
+        box.press("Tab")
+
+    form.get_by_label("Task", exact=True).first.select_option("train the student alone")
+    fill("Name of the run", "tiny")
+    fill("train images", "300")
+    fill("epochs", "60")
+    until(page, "document.body.innerText.includes('--train-images 300')")
+    form.get_by_role("button", name="Launch", exact=True).click()
+    points = (
+        "Math.max(0, ...[...document.querySelectorAll('.jupyter-widgets .js-plotly-plot')]"
+        ".flatMap(f => f._fullData ?? []).filter(t => t.name == 'tiny')"
+        ".map(t => t.x.length))"
+    )
+    first = until(page, f"{points} >= 1 && {points}", 120)
+    until(page, f"{points} > {first}", 120)
+
+    form.get_by_label("Chosen run", exact=True).select_option("tiny")
+    form.get_by_role("button", name="Stop", exact=True).click()
+    row = "[...document.querySelectorAll('.jupyter-widgets tr')].find(r => r.cells[0].innerText == 'tiny')"
+    until(page, f"{row}?.cells[1].innerText == 'stopped'", 60)
+    stopped = page.page.evaluate(points)
+    time.sleep(2)
+    assert page.page.evaluate(points) == stopped
+
+    form.get_by_role("button", name="Resume", exact=True).click()
+    until(page, f"{points} > {stopped}", 120)
+
+    page.command("kernelmenu:restart")
+    form.get_by_role("button", name="Restart", exact=True).click()
+    page.wait_for_kernel()
+    page.run_all()
+    until(page, f"{row}?.cells[1].innerText == 'running'", 60)
+    attached = until(page, f"{points} >= {stopped} && {points}", 60)
+    until(page, f"{points} > {attached}", 120)
+    form.get_by_label("Chosen run", exact=True).select_option("tiny")
+    form.get_by_role("button", name="Stop", exact=True).click()
+    until(page, f"{row}?.cells[1].innerText == 'stopped'", 60)
+    assert page.errors == []
+    page.page.close()

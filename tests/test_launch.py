@@ -1,0 +1,163 @@
+"""Does a launched run live by itself: found, watched, stopped, taken up again?"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spectralkd import cli, launch
+from spectralkd.launch import (
+    Launch,
+    cautions,
+    find_runs,
+    launch_command,
+    obstacles,
+    resume,
+    run_state,
+    start,
+    stop,
+)
+from spectralkd.recipes import get_recipe
+from spectralkd.runs import Run
+from spectralkd.train import train
+
+TINY: dict[str, Any] = {"train_images": 200, "validation_images": 60, "batch_size": 20}
+
+
+def tiny(run: Path, epochs: int, task: launch.Task = "student") -> Launch:
+    return Launch(run, get_recipe("demo", epochs=epochs, **TINY), task)
+
+
+def until(path: Path, status: str, seconds: float = 120) -> launch.RunState:
+    end = time.monotonic() + seconds
+    while (state := run_state(path)).status != status:
+        assert time.monotonic() < end, state
+        time.sleep(0.2)
+    return state
+
+
+def test_the_command_asks_for_the_very_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = get_recipe("c", "heo", nesterov=False, drops=(0.3, 0.6), lr=0.05, root="/data")
+    words = launch_command(Launch(Path("r"), recipe, method="at", teacher=Path("t")))
+    assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(cli.training, "distill", lambda *args, **kw: asked.update(kw, args=args))
+    monkeypatch.setattr(cli, "_report", lambda run: None)
+    done = CliRunner().invoke(cli.app, words[words.index("distill") :])
+    assert done.exit_code == 0, done.output
+    assert asked["args"] == (recipe, Path("r"))
+    assert (asked["method"], asked["teacher"]) == ("at", Path("t"))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_several_processes_meet_at_the_port() -> None:
+    words = launch_command(Launch(Path("r"), get_recipe("c"), processes=4, port=29511))
+    assert "--multi_gpu" in words
+    assert words[words.index("--main_process_port") + 1] == "29511"
+    assert words[words.index("--num_processes") + 1] == "4"
+
+
+def test_what_would_go_wrong_is_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert obstacles(tiny(tmp_path / "new", 1)) == []
+    folder = get_recipe("imagenet", root=str(tmp_path / "none"))
+    assert "root: expected the folder of the images" in obstacles(Launch(tmp_path / "i", folder))[0]
+    taught = Launch(tmp_path / "t", get_recipe("c"), teacher=tmp_path)
+    assert "teacher: expected a finished run or a file" in obstacles(taught)[0]
+    (tmp_path / "file").touch()
+    assert "expected a folder, got the file" in obstacles(tiny(tmp_path / "file", 1))[0]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+        both = Launch(tmp_path / "p", get_recipe("demo"), processes=2, port=port)
+        assert obstacles(both) == [f"port: {port} is in use by another program; choose another"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert "expected at most 1, one for each GPU, got 2" in obstacles(both)[0]
+    with pytest.raises(ValueError, match="one for each GPU"):
+        start(both)
+
+
+def test_what_one_should_know_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = cautions(Launch(tmp_path / "x", get_recipe("c", root=str(tmp_path))))
+    assert said[0].startswith("No GPU was found: 200 epochs of setup c")
+    assert said[1] == f"cifar100 is not in {tmp_path}: it will be downloaded there."
+    assert said[2] == "No teacher is given: it is trained first."
+    assert cautions(tiny(tmp_path, 1)) == []
+
+
+def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    epochs = 6
+    asked = tiny(tmp_path / "runs" / "one", epochs)
+    start(asked)
+    assert run_state(asked.run).status == "running"
+    assert "is in use: it is running" in obstacles(asked)[0]
+    while not Run(asked.run).read_metrics():
+        assert run_state(asked.run).status == "running"
+        time.sleep(0.1)
+    stop(asked.run)
+    state = until(asked.run, "stopped")
+    assert state.epochs < epochs
+    assert state.total == epochs
+    log = (asked.run / "launch.log").read_text()
+    assert shlex.join(launch_command(asked)) in log
+    assert "stopped; the same command goes on with it" in log
+    assert list(Run(asked.run).checkpoints())  # no step was lost
+
+    changed = tiny(asked.run, epochs + 1)
+    assert f"recipe.epochs was {epochs}, now {epochs + 1}" in obstacles(changed)[0]
+    resume(asked.run)
+    assert until(asked.run, "finished").epochs == epochs
+    with pytest.raises(ValueError, match="is finished"):
+        resume(asked.run)
+
+    plain = train(asked.recipe, tmp_path / "runs" / "two", role="student", progress=False)
+    drop = "images_per_second"
+    lines = [[{k: v for k, v in line.items() if k != drop} for line in run.read_metrics()]
+             for run in (Run(asked.run), plain)]  # fmt: skip
+    assert [line["top1_error"] for line in lines[0]] == [line["top1_error"] for line in lines[1]]
+    assert find_runs(tmp_path / "runs") == [asked.run, plain.path]
+
+
+def test_it_outlives_who_started_it(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from spectralkd.launch import *; from spectralkd.recipes import *;"
+        f"start(Launch(Path({str(tmp_path / 'r')!r}), get_recipe('demo', epochs=50, **{TINY}),"
+        " 'student'))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_state(tmp_path / "r").status == "running"
+    while not Run(tmp_path / "r").read_metrics():
+        assert run_state(tmp_path / "r").status == "running"
+        time.sleep(0.1)
+    stop(tmp_path / "r")
+    until(tmp_path / "r", "stopped")
+
+
+def test_a_failed_launch_says_why(tmp_path: Path) -> None:
+    asked = Launch(tmp_path / "r", get_recipe("demo", student_model="wrn11_1"), "student")
+    start(asked)
+    words = until(asked.run, "failed").last_words
+    assert "model 'wrn11_1'" in words
+    assert "Traceback" not in words
+
+
+def test_runs_from_elsewhere_are_shown_but_not_steered(tmp_path: Path) -> None:
+    run = train(get_recipe("demo", epochs=1, **TINY), tmp_path / "r", role="student",
+                progress=False)  # fmt: skip
+    assert run_state(run.path) == ("finished", 1, 1, "")
+    for action in (stop, resume):
+        with pytest.raises(FileNotFoundError, match=r"has no launch\.json"):
+            action(run.path)

@@ -1,0 +1,168 @@
+"""Does the study make every run of the paper, a little at a time, and record what it measured?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from spectralkd import study
+from spectralkd.data import load
+from spectralkd.losses import METHODS
+from spectralkd.models import PRETRAINED, create_model
+from spectralkd.records import (
+    read_records,
+    spectrum_from_json,
+    spectrum_to_json,
+    write_record,
+)
+from spectralkd.results import TABLE_2
+from spectralkd.spectrum import RadialPowerSpectrum
+from spectralkd.study import run_study, study_jobs, study_state
+from spectralkd.train import evaluate
+from spectralkd.weights import read_metadata
+
+
+def test_the_full_list_has_every_cell_of_table_2_and_every_method() -> None:
+    jobs = study_jobs("full")
+    assert len({job.name for job in jobs}) == len(jobs)
+    done = {(job.recipe.setup, job.row) for job in jobs if job.recipe.preset == "heo"}
+    for setup in "abcd":
+        for method in ("baseline", "kd", "at", "overhaul", "spectral"):
+            assert (setup, method) in done
+    assert {row for setup, row in done if setup == "c"} >= set(METHODS) - {"teacher"}
+    assert set(TABLE_2) - {"teacher"} == set(METHODS)
+    seeds = [j.recipe.seed for j in jobs if (j.recipe.setup, j.row, j.step) == ("c", "spectral", 3)]
+    assert sorted(seeds) == [0, 0, 1, 1, 2, 2]  # in both presets
+
+
+@pytest.mark.parametrize("size", ["full", "small"])
+def test_order_of_work(size: study.Size) -> None:
+    jobs = study_jobs(size)
+    names = [job.name for job in jobs]
+    assert [job.step for job in jobs] == sorted(job.step for job in jobs)
+    for job in jobs:
+        assert job.teacher is None or names.index(job.teacher) < names.index(job.name)
+        assert (job.teacher is None) == (job.kind in ("teacher", "student"))
+
+
+def test_hyper_parameters_are_never_chosen_on_the_validation_set() -> None:
+    ablations = [job for job in study_jobs("full") if job.step == 4]
+    assert len(ablations) > 10
+    assert all(job.recipe.holdout == 5000 for job in ablations)
+    weights = {job.recipe.beta for job in ablations} | {job.recipe.gamma for job in ablations}
+    assert {1e-4, 1e-3, 1e-2, 1e-1, 1.0} <= weights  # two decades and more
+
+
+def test_the_full_list_changes_nothing_that_the_paper_sets() -> None:
+    free = {"spectra_every", "seed", "holdout", "alpha", "beta", "gamma"}
+    for job in study_jobs("full"):
+        plain = study.get_recipe(job.recipe.setup, job.recipe.preset)
+        changed = {k for k, v in vars(job.recipe).items() if v != getattr(plain, k)}
+        assert changed <= free
+
+
+def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
+    metric = RadialPowerSpectrum(ring="jacobian")
+    metric.update(torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    spectrum = metric.compute()
+    write_record("x", "small", {"spectra": spectrum_to_json(spectrum)}, tmp_path)
+    stored = spectrum_from_json(read_records("small", tmp_path)["x"]["spectra"])
+    torch.testing.assert_close(stored.power, spectrum.power, rtol=1e-5, atol=0)
+    torch.testing.assert_close(stored.stderr, spectrum.stderr, rtol=1e-5, atol=0)
+    assert stored.ring == "jacobian"
+    assert stored.samples == 9
+    assert read_records("full", tmp_path) == {}
+    with pytest.raises(ValueError, match="size: expected one of 'full', 'small', got 'tiny'"):
+        read_records("tiny", tmp_path)
+
+
+def test_short_stretches_add_up(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ("teacher-wrn16_2-heo-0", "c-heo-baseline-0", "c-heo-spectral-0")
+    changes = {
+        "teacher_model": "wrn10_1",
+        "epochs": 2,
+        "train_images": 256,
+        "validation_images": 300,
+        "evaluate_every": 1,
+        "spectra_every": 0,
+        "data": "cifar100",
+    }
+    jobs = [
+        replace(job, recipe=replace(job.recipe, **changes))
+        for job in study_jobs("small")
+        if job.name in wanted
+    ]
+    monkeypatch.setattr(study, "study_jobs", lambda size: jobs)
+
+    def work(folder: str, minutes: float) -> list[str]:
+        places = {name: tmp_path / folder / name for name in ("runs", "records", "weights")}
+        said: list[str] = []
+        run_study(
+            "small", minutes, **places, root=str(data_root), progress=False, report=said.append
+        )
+        return said
+
+    state = study_state("small", tmp_path / "a/runs", tmp_path / "a/records")
+    assert [s.status for s in state] == ["missing", "missing", "waiting"]
+    for stretch in range(60):
+        said = work("a", 1 / 60)  # a second each
+        if stretch == 0:
+            assert "stopped; the same command goes on with it" in said[-1]
+        state = study_state("small", tmp_path / "a/runs", tmp_path / "a/records")
+        if all(s.status == "recorded" for s in state):
+            break
+    assert all(s.status == "recorded" for s in state)
+    work("b", 10)
+    a, b = (read_records("small", tmp_path / f / "records") for f in "ab")
+    for name in wanted:
+        for one, other in zip(a[name]["metrics"], b[name]["metrics"], strict=True):
+            one.pop("images_per_second"), other.pop("images_per_second")
+            assert one == other, name  # to the last bit, on a CPU
+    file = tmp_path / "a/weights/wrn10_1-cifar100-small.safetensors"
+    assert read_metadata(file)["config"]["recipe"]["epochs"] == 2
+    assert a["c-heo-spectral-0"]["config"]["teacher_sha256"]
+
+
+# --- what comes with the package ------------------------------------------------------------------
+
+SHIPPED = sorted(PRETRAINED.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_weights_have_the_error_they_say(file: Path, data_root: Path) -> None:
+    network, _, pretrained = file.stem.partition("-")
+    model = create_model(network, pretrained=pretrained)
+    about = read_metadata(file)
+    if network != "wrn28_4":
+        images = load("cifar100", root=data_root)
+        top1, top5 = evaluate(model, images)
+        assert top1 == pytest.approx(about["top1_error"], abs=0.1)
+        assert top5 == pytest.approx(about["top5_error"], abs=0.1)
+    assert about["config"]["recipe"]["data"] == "cifar100"
+
+
+def test_weights_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="pretrained: expected one of .*wrn16_2-cifar100"):
+        create_model("wrn16_2", pretrained="imagenet")
+
+
+@pytest.mark.parametrize("size", ["full", "small"])
+def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
+    jobs = {job.name: job for job in study_jobs(size)}
+    for name, record in read_records(size).items():
+        job = jobs[name]
+        assert (record["name"], record["size"], record["row"]) == (name, size, job.row)
+        assert record["config"]["made_with"]["torch"]
+        if job.kind == "spectra":
+            assert len(record["spectra"]) == 14
+            continue
+        recipe = json.loads(json.dumps(vars(job.recipe)))
+        assert record["config"]["recipe"] == recipe
+        assert len(record["metrics"]) >= job.recipe.epochs
+        assert "top1_error" in record["metrics"][-1]

@@ -1,0 +1,291 @@
+"""Do the widgets show what the functions say, keep their state, and say what is wrong?"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from spectralkd.agreement import stage_agreement
+from spectralkd.data import ImageArray, load
+from spectralkd.features import activation_spectra
+from spectralkd.models import create_model
+from spectralkd.notebook import explorer as explorer_module
+from spectralkd.notebook.exercise import check
+from spectralkd.notebook.explorer import SpectrumExplorer
+from spectralkd.notebook.run_panel import RunPanel
+from spectralkd.notebook.teacher_student import TeacherStudent
+from spectralkd.notebook.widget import TickList, csv_link
+from spectralkd.powerlaw import fit_power_law
+from spectralkd.recipes import get_recipe
+from spectralkd.runs import Run
+from spectralkd.spectrum import with_ring
+from spectralkd.train import train
+from spectralkd.views import layer_views
+
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def photos() -> ImageArray:
+    return load("photos")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return create_model("wrn10_1", 15)
+
+
+def csv_of(box: Any) -> list[str]:
+    data = re.search(r"base64,([^\"]+)", box.value)
+    assert data
+    return base64.b64decode(data[1]).decode().splitlines()
+
+
+# --- SpectrumExplorer -----------------------------------------------------------------------------
+
+
+def test_explorer_shows_what_the_functions_say(model: nn.Module, photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="a")
+    batches = photos.subset(IMAGES).batches(50)
+    spectra = activation_spectra(
+        model, batches, ["group1"], ring="jacobian", statistics="batch", progress=False
+    )
+    expected = fit_power_law(spectra["group1"].frequency, spectra["group1"].power)
+    assert list(shown.spectra) == ["images", "group1", "group2", "group3"]
+    assert shown.fits["group1"].exponent == pytest.approx(expected.exponent, rel=1e-6)
+    names = [trace.name for trace in shown.figure.data[1::3]]
+    assert names[1] == f"group1: α = {expected.exponent:.2f} ± {expected.stderr:.2f}"
+    assert f"<td>{expected.exponent:.2f}</td>" in shown.table.value
+    header, *lines = csv_of(shown.csv)
+    assert header == "layer,|k| (cycles/pixel),power (jacobian),standard error"
+    assert len(lines) == 16 + 16 + 8 + 4
+
+
+def test_the_slider_moves_the_fit_and_not_the_axes(model: nn.Module, photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="b")
+    before = shown.fits["images"], shown.figure.layout.yaxis.range, shown.figure.data[2].x[0]
+    begun = time.perf_counter()
+    shown.controls["band"].value = (1 / 4, 1 / 2)
+    assert time.perf_counter() - begun < 0.1
+    assert shown.fits["images"].band == (1 / 4, 1 / 2)
+    assert shown.fits["images"].exponent != before[0].exponent
+    assert shown.figure.layout.yaxis.range == before[1]
+    assert shown.figure.data[2].x[0] == pytest.approx(1 / 4) != before[2]
+    assert "group3" not in shown.fits  # two rings of 8×8 pixels: no line to fit
+    assert "<td>–</td>" in shown.table.value
+
+
+def test_every_control_changes_what_is_shown(model: nn.Module, photos: ImageArray) -> None:
+    torch.manual_seed(1)
+    nets = {"seed 0": model, "seed 1": create_model("wrn10_1", 15)}
+    shown = SpectrumExplorer({"net": nets}, {"a": photos}, images=IMAGES, name="c")
+    c = shown.controls
+    assert "group2, seed 1" in shown.spectra
+    c["weights"].value = ("seed 1",)
+    assert list(shown.spectra) == ["images", "group1", "group2", "group3"]
+    c["layers"].value = ("conv",)
+    assert list(shown.spectra) == ["conv"]
+    jacobian = shown.spectra["conv"].power
+    c["ring"].value = "mean"
+    torch.testing.assert_close(shown.spectra["conv"].power * shown.spectra["conv"].frequency,
+                               jacobian)  # fmt: skip
+    batch = shown.spectra["conv"].power
+    c["layers"].value = ("group1",)
+    running = shown.spectra["group1"].power
+    c["statistics"].value = "running"
+    assert not torch.equal(running, shown.spectra["group1"].power)
+    c["pool"].value = 2
+    assert len(shown.spectra["group1"].power) == 8
+    c["pool"].value, c["window"].value = 1, "hann"
+    assert len(shown.spectra["group1"].power) == len(batch)
+    c["normalise"].value = True
+    assert shown.figure.data[1].y[0] == pytest.approx(1)
+    assert shown.controls["detail"].value == "group1"
+    view = shown._views["group1"]
+    assert shown.detail_figure.data[1].z.shape == (32, 32)
+    assert view.plane.mean() > 0
+
+
+def test_a_cell_run_twice_keeps_settings_and_measurements(
+    model: nn.Module, photos: ImageArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="d")
+    first.controls["band"].value = (1 / 16, 1 / 2)
+    first.controls["layers"].value = ("group2", "conv")
+    passes: list[object] = []
+    real = explorer_module.layer_views
+    monkeypatch.setattr(
+        explorer_module, "layer_views", lambda *a, **kw: passes.append(a) or real(*a, **kw)
+    )
+    again = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="d")
+    assert again.controls["band"].value == (1 / 16, 1 / 2)
+    assert list(again.spectra) == ["conv", "group2"]
+    assert passes == []
+    with torch.no_grad():
+        next(model.parameters()).mul_(1)  # trained on since: measured again
+    SpectrumExplorer({"net": model}, photos, images=IMAGES, name="d")
+    assert len(passes) == 1
+
+
+def test_any_module_can_be_explored(photos: ImageArray) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3600, 2))
+    shown = SpectrumExplorer({"mine": net}, photos, images=10, name="e")
+    assert list(shown.spectra) == ["images", "0", "1"]
+    assert shown.controls["layers"].options == ("images", "0", "1")
+
+
+def test_explorer_refuses_nothing_to_show(photos: ImageArray) -> None:
+    with pytest.raises(ValueError, match="models: expected at least one network"):
+        SpectrumExplorer({}, photos)
+    with pytest.raises(ValueError, match="data: expected at least one data set"):
+        SpectrumExplorer({"net": nn.Identity()}, {})
+
+
+def test_a_view_is_what_its_parts_are(model: nn.Module, photos: ImageArray) -> None:
+    batches = photos.subset(IMAGES).batches(15)
+    view = layer_views(model, batches, ["group2"], progress=False)["group2"]
+    plain = activation_spectra(model, batches, ["group2"], progress=False)["group2"]
+    torch.testing.assert_close(view.spectrum.power, plain.power)
+    # Parseval: the plane's power is the maps' mean square.
+    assert view.plane.mean() > 0
+    assert view.correlation[0] == pytest.approx(
+        view.plane.mean() - view.plane[8, 8] / 256, rel=1e-4
+    )
+    assert view.maps.shape == (12, 16, 16)
+    twice = with_ring(with_ring(plain, "jacobian"), "mean")
+    torch.testing.assert_close(twice.power[1:], plain.power[1:])
+
+
+# --- TeacherStudent -------------------------------------------------------------------------------
+
+
+def test_teacher_and_students_are_compared_stage_by_stage(
+    model: nn.Module, photos: ImageArray
+) -> None:
+    students = {"itself": model, "wider": create_model("wrn10_2", 15)}
+    shown = TeacherStudent(model, students, photos, images=IMAGES)
+    batches = photos.subset(IMAGES).batches(50)
+    expected = stage_agreement(model, students["wider"], batches, progress=False)
+    for stage, agreement in shown.results["wider", "map", "running"].items():
+        torch.testing.assert_close(agreement.correlation, expected[stage].correlation)
+    assert "<td>1.000</td>" in shown.table.value
+    assert {trace.name for trace in shown.figure.data} == {
+        *students, "itself, any connector", "wider, any connector"
+    }  # fmt: skip
+    shown.controls["ceiling"].value = False
+    shown.controls["students"].value = ("wider",)
+    assert {trace.name for trace in shown.figure.data} == {"wider"}
+    shown.controls["reads"].value = "output"
+    assert ("wider", "output", "running") in shown.results
+    assert len(csv_of(shown.csv)) == 1 + 16 + 8 + 4
+    with pytest.raises(ValueError, match="students: expected at least one"):
+        TeacherStudent(model, {}, photos)
+
+
+# --- RunPanel -------------------------------------------------------------------------------------
+
+
+def test_the_form_says_the_command_and_what_is_wrong(tmp_path: Path) -> None:
+    panel = RunPanel(tmp_path, epochs=3)
+    c, settings = panel.controls, panel.settings
+    assert "distill demo" in panel.command_text
+    assert "--epochs 3" in panel.command_text
+    c["task"].value = "teacher"
+    assert "train demo" in panel.command_text
+    assert c["method"].disabled
+    settings["drops"].value = "0.5, x"
+    assert "drops: expected numbers with commas, got" in panel.notes.value
+    assert panel.launch_button.disabled
+    settings["drops"].value = "0.25"
+    settings["nesterov"].value = False
+    settings["train_images"].value = "100"
+    words = panel.command_text
+    assert "--drops 0.25" in words
+    assert "--no-nesterov" in words
+    assert "--train-images 100" in words
+    c["recipe"].value, c["preset"].value = "c", "heo"
+    assert panel.launch().recipe == get_recipe("c", "heo")
+    c["run"].value = " "
+    assert "run: expected a name" in panel.notes.value
+    panel.resume_button.click()
+    assert "There is no run in" in panel.message.value
+
+
+def test_the_panel_finds_runs_and_draws_them(tmp_path: Path) -> None:
+    tiny: dict[str, Any] = {"train_images": 60, "validation_images": 60, "batch_size": 20}
+    recipe = get_recipe("demo", epochs=2, spectra_every=1, teacher_model="wrn10_1", **tiny)
+    panel = RunPanel(tmp_path)
+    train(recipe, tmp_path / "t", progress=False)
+    panel.refresh()
+    assert panel.runs.value == ("t",)
+    assert "<td>finished</td><td>2 of 2</td>" in panel.states.value
+    lines = Run(tmp_path / "t").read_metrics()
+    assert list(panel.figure.data[0].y) == [line["top1_error"] for line in lines]
+    names = {trace.name for trace in panel.figure.data}
+    assert names == {"t", "t: ce", "t: group1", "t: group2", "t: group3"}
+    assert panel.controls["teacher"].options == ("train it first", "t")
+    assert any(line.startswith("t,2,top1_error,") for line in csv_of(panel.csv))
+    panel.resume_button.click()
+    assert "has no launch.json" in panel.message.value
+    again = RunPanel(tmp_path)
+    assert again.runs.value == ("t",)
+
+
+def test_a_click_launches_and_a_failure_is_shown(tmp_path: Path) -> None:
+    panel = RunPanel(tmp_path, epochs=1, student_model="wrn11_1")
+    panel.controls["task"].value = "student"
+    panel.launch_button.click()
+    assert panel.chosen.value == "first"
+    end = time.monotonic() + 60
+    while "failed" not in panel.states.value:
+        assert time.monotonic() < end
+        time.sleep(0.3)
+        panel.refresh()
+    assert "wrn11_1" in panel.states.value
+
+
+# --- small parts ----------------------------------------------------------------------------------
+
+
+def test_ticks_keep_the_order_of_the_boxes() -> None:
+    ticks = TickList("Layers")
+    ticks.options = ("a", "b", "c")
+    ticks.value = ("c", "a")
+    assert ticks.value == ("a", "c")
+    ticks._boxes["b"].value = True
+    assert ticks.value == ("a", "b", "c")
+    ticks.options = ("b", "d")
+    assert ticks.value == ("b",)
+    with pytest.raises(Exception, match="expected names among"):
+        ticks.value = ("z",)
+
+
+def test_a_link_holds_the_table() -> None:
+    link = csv_link("x.csv", ("a", "b"), [(1, "ä,"), (2.5, "c")])
+    assert 'download="x.csv"' in link
+    data = link.partition("base64,")[2].partition('"')[0]
+    assert base64.b64decode(data).decode() == 'a,b\r\n1,"ä,"\r\n2.5,c\r\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"), [(None, "Your turn"), (1.02, "Right"), (1.2, "Not yet")]
+)
+def test_an_exercise(answer: float | None, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check(answer, 1.0, within=0.05)
+    assert capsys.readouterr().out.startswith(says)
+
+
+def test_an_exercise_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    check(" Phase ", "phase")
+    check("power", "phase")
+    assert capsys.readouterr().out.splitlines()[0] == "Right."
+    with pytest.raises(TypeError, match="answer: expected a number, got 'one'"):
+        check("one", 1.0)
