@@ -58,6 +58,7 @@ class Job:
         kind: what to do.
         method, options: as ``train.distill``.
         teacher: name of the job that trains the teacher; None where there is none.
+        ships: under which name its network comes with the package, in half precision.
     """
 
     step: int
@@ -68,6 +69,7 @@ class Job:
     method: str = "baseline"
     options: dict[str, Any] = field(default_factory=dict)
     teacher: str | None = None
+    ships: str | None = None
 
 
 class JobState(NamedTuple):
@@ -81,8 +83,9 @@ class JobState(NamedTuple):
 def study_jobs(size: Size) -> list[Job]:
     """The whole list, in the order of work."""
     small, network = size == "small", _TEACHERS[size]
+    dataset = "cifar100-small" if small else "cifar100"
     seeds = (0, 1, 2)
-    jobs = []
+    jobs: list[Job] = []
 
     def teacher(step: int, preset: Preset, setup: str = "c") -> str:
         changes: dict[str, Any] = {"spectra_every": 1 if small else 10}
@@ -90,7 +93,8 @@ def study_jobs(size: Size) -> list[Job]:
             changes |= {"teacher_model": network} | _SMALL_TEACHER
         recipe = get_recipe(setup, preset, **changes)
         name = f"teacher-{recipe.teacher_model}-{preset}-0"
-        jobs.append(Job(step, name, "teacher", recipe, "teacher"))
+        shipped = dataset if preset == "heo" else None
+        jobs.append(Job(step, name, "teacher", recipe, "teacher", ships=shipped))
         return name
 
     def student(
@@ -112,7 +116,14 @@ def study_jobs(size: Size) -> list[Job]:
         name = f"{setup}-{preset}-{label}-{seed}"
         kind: Literal["student", "distill"] = "student" if method == "baseline" else "distill"
         taught_by = None if kind == "student" else (big if setup in "ef" else main)
-        job = Job(step, name, row or method, recipe, kind, method, options or {}, taught_by)
+        shipped = None
+        if (setup, preset, seed, label) in (
+            ("c", "heo", 0, method) for method in ("baseline", "overhaul", "spectral")
+        ):
+            shipped = dataset if method == "baseline" else f"{dataset}-{method}"
+        job = Job(
+            step, name, row or method, recipe, kind, method, options or {}, taught_by, shipped
+        )
         jobs.append(job)
 
     main = big = teacher(1, "heo")
@@ -266,7 +277,8 @@ def _do(
     """Run a job to its end and say what it measured."""
     about: Record = {"name": job.name, "size": size, "step": job.step, "row": job.row}
     network = job.recipe.teacher_model
-    file = weights / f"{network}-{'cifar100' if size == 'full' else 'cifar100-small'}.safetensors"
+    dataset = "cifar100" if size == "full" else "cifar100-small"
+    file = weights / f"{network}-{dataset}.safetensors"
     if job.kind == "spectra":
         made: Record = {"network": network, "weights_sha256": file_digest(file), "seed": 0}
         spectra = figure_spectra(network, file, root)
@@ -292,13 +304,14 @@ def _do(
         "metrics": run.read_metrics(),
         "weights_sha256": file_digest(run.weights_file),
     }
-    if job.kind == "teacher" and recipe.preset == "heo":
-        _ship(run, network, file, record, root)
+    if job.ships:
+        _ship(run, weights, job.ships, record, root)
     return record
 
 
-def _ship(run: Run, network: str, file: Path, record: Record, root: str | None) -> None:
+def _ship(run: Run, folder: Path, name: str, record: Record, root: str | None) -> None:
     """Store a trained network in half precision with the error of these very weights."""
+    network = record["config"]["network"]
     model = create_model(network)
     load_weights(model, run.weights_file)
     for tensor in model.state_dict().values():
@@ -307,7 +320,8 @@ def _ship(run: Run, network: str, file: Path, record: Record, root: str | None) 
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     top1, top5 = evaluate(model, load("cifar100", root=root))
     about = {name: record[name] for name in ("name", "size", "config")}
-    save_half(model, file, about | {"top1_error": top1, "top5_error": top5})
+    errors = {"top1_error": top1, "top5_error": top5}
+    save_half(model, folder / f"{network}-{name}.safetensors", about | errors)
 
 
 def _summary(record: Record) -> str:

@@ -116,7 +116,8 @@ def test_the_panel_launches_stops_resumes_and_attaches(context: Any, address: st
 
     form.get_by_label("Chosen run", exact=True).select_option("tiny")
     form.get_by_role("button", name="Stop", exact=True).click()
-    row = "[...document.querySelectorAll('.jupyter-widgets tr')].find(r => r.cells[0].innerText == 'tiny')"
+    rows = "[...document.querySelectorAll('.jupyter-widgets tr')]"
+    row = f"{rows}.find(row => row.cells[0].innerText == 'tiny')"
     until(page, f"{row}?.cells[1].innerText == 'stopped'", 60)
     stopped = page.page.evaluate(points)
     time.sleep(2)

@@ -133,7 +133,9 @@ def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path:
 
 def test_it_outlives_who_started_it(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from spectralkd.launch import *; from spectralkd.recipes import *;"
+        "from pathlib import Path\n"
+        "from spectralkd.launch import Launch, start\n"
+        "from spectralkd.recipes import get_recipe\n"
         f"start(Launch(Path({str(tmp_path / 'r')!r}), get_recipe('demo', epochs=50, **{TINY}),"
         " 'student'))"
     )
