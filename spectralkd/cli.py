@@ -272,7 +272,15 @@ def study(
     chosen: Size = size or ("full" if _best_device() == "cuda" else "small")
     if minutes > 0:
         place = str(root) if root else None
-        run_study(chosen, minutes, runs=runs, records=records, weights=weights, root=place)
+        run_study(
+            chosen,
+            minutes,
+            runs=runs,
+            records=records,
+            weights=weights,
+            root=place,
+            stop=_terminated(),
+        )
     states = study_state(chosen, runs, records)
     rows = [
         (s.job.name, str(s.job.step), s.status, f"{s.epochs} of {s.job.recipe.epochs}")

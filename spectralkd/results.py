@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from spectralkd.recipes import FREE_FIELDS, RECIPES, get_recipe
+from spectralkd.records import Record
 from spectralkd.runs import Run
 from spectralkd.tables import Style, format_table
 
@@ -95,6 +96,55 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
         lines = "; ".join(unfinished)
         table += f"\n<p>Unfinished: {lines}</p>" if style == "html" else f"\n\nUnfinished: {lines}"
     return table
+
+
+def record_table(
+    records: Mapping[str, Record], *, preset: str = "heo", style: Style = "text"
+) -> str:
+    """Table 2 from the study's records: errors in percent on CIFAR-100's validation set.
+
+    Args:
+        records: as ``records.read_records`` gives them.
+        preset: of the recipes.
+        style: as ``results_table``.
+
+    Returns:
+        A row a method, a column a setup that has a record: the median of the last errors and,
+        of several seeds, their range and number. For ``full`` records the paper's error stands
+        before it; ``small`` ones have nothing in the paper to be compared with.
+    """
+    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
+    sizes = {record["size"] for record in records.values()}
+    for record in records.values():
+        recipe = record["config"].get("recipe")
+        if recipe and recipe["preset"] == preset and not recipe["holdout"]:
+            errors = cells[record["row"], recipe["setup"]]
+            errors.append(record["metrics"][-1]["top1_error"])
+    setups = sorted({setup for row, setup in cells if row != "teacher"})
+    if sizes == {"full"}:
+        setups = sorted({*setups, *(setup for _, setup in cells)})
+    rows = []
+    for method in (*TABLE_2, "spectral paper weights"):
+        if not any((method, setup) in cells for setup in setups):
+            continue
+        row = [method]
+        for setup in setups:
+            measured = _cell(cells.get((method, setup), []))
+            known = f"{published(setup, method)} / " if sizes == {"full"} else ""
+            row.append(f"{known}{measured}")
+        rows.append(row)
+    before = "paper / measured, " if sizes == {"full"} else ""
+    header = ("method", *(f"{before}setup {setup}" for setup in setups))
+    return format_table(header, rows, style)
+
+
+def _cell(errors: list[float]) -> str:
+    if not errors:
+        return "–"
+    if len(errors) == 1:
+        return f"{errors[0]:.2f}"
+    middle, low, high = statistics.median(errors), min(errors), max(errors)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f}, {len(errors)} seeds)"
 
 
 def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:

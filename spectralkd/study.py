@@ -40,6 +40,7 @@ _SMALL_STUDENTS = {"a": "wrn10_2", "b": "wrn16_1", "c": "wrn10_1", "d": "resnet2
 _SMALL: dict[str, Any] = {
     "epochs": 10,
     "train_images": 5000,
+    "batch_size": 32,
     "evaluate_every": 5,
     "spectra_every": 5,
 }
@@ -202,6 +203,7 @@ def run_study(
     root: str | None = None,
     progress: bool = True,
     report: Callable[[str], None] = print,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Work through the list for a while; what is unfinished at its end goes on next time.
 
@@ -213,19 +215,24 @@ def run_study(
         root: folder of CIFAR-100, as ``data.load``.
         progress: show progress bars.
         report: told what was finished.
+        stop: asked after each step; a yes ends the study as the time does.
 
     Raises:
         as ``train.train``.
     """
     end = time.monotonic() + 60 * minutes
+
+    def over() -> bool:
+        return stop() or time.monotonic() >= end
+
     for job in study_jobs(size):
         known = read_records(size, records)
         if job.name in known or (job.teacher and job.teacher not in known):
             continue
-        if time.monotonic() >= end:
+        if over():
             break
         try:
-            record = _do(job, size, runs, weights, root, progress, lambda: time.monotonic() >= end)
+            record = _do(job, size, runs, weights, root, progress, over)
         except Stopped as stopped:
             report(str(stopped))
             break
