@@ -110,7 +110,7 @@ def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> 
     _check_maps("x", x)
     height, width = x.shape[-2:]
     maps = x.reshape(-1, height, width)
-    power = torch.cat([_ring_power(piece, window) for piece in _chunks(maps)])
+    power = torch.cat([_ring_power(piece, window) for piece in chunks(maps)])
     _check_finite("x", x, power)
     scale = _ring_scale(ring, height, width).to(power)
     return (power * scale).reshape(*x.shape[:-2], -1)
@@ -168,7 +168,7 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     flat_x, flat_y = (m.to(dtype).expand(shape).reshape(-1, height, width) for m in (x, y))
     pieces = []
     with torch.autocast(x.device.type, enabled=False):
-        for cx, cy in zip(_chunks(flat_x), _chunks(flat_y), strict=True):
+        for cx, cy in zip(chunks(flat_x), chunks(flat_y), strict=True):
             cx, cy = _at_least_float32(cx), _at_least_float32(cy)
             rings = _cached_rings(height, width, cx.dtype, cx.device)
             fx, fy = rings.transform(cx), rings.transform(cy)
@@ -260,7 +260,7 @@ class RadialPowerSpectrum(Metric):
         rings = _rings(height, width)[1].numel()
         total = torch.zeros(rings, dtype=torch.float64)
         total_square = torch.zeros_like(total)
-        for piece in _chunks(maps):
+        for piece in chunks(maps):
             power = _ring_power(piece.flatten(0, 1), self.window)
             power = power.view(len(piece), channels, rings).mean(1).to(total.device).double()
             total += power.sum(0)
@@ -339,7 +339,7 @@ def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
     maps = x.reshape(-1, height, width)
     pieces = []
     with torch.autocast(x.device.type, enabled=False):
-        for piece in _chunks(maps):
+        for piece in chunks(maps):
             piece = _at_least_float32(piece)
             centred = piece - piece.mean((-2, -1), keepdim=True)
             padded = torch.fft.rfft2(centred, s=(2 * height, 2 * width))
@@ -445,6 +445,15 @@ class Rings(nn.Module):
             return maps.flatten(1) @ self.fourier
         return torch.view_as_real(torch.fft.rfft2(maps, norm="ortho")).flatten(1)
 
+    def inverse(self, modes: Tensor) -> Tensor:
+        """The maps (N, H, W) whose ``transform`` is ``modes`` (N, K)."""
+        if self.fourier is not None:
+            maps = (modes * self.multiplicity) @ self.fourier.T
+            return maps.view(-1, self.height, self.width)
+        pairs = modes.view(len(modes), self.height, -1, 2)
+        size = (self.height, self.width)
+        return torch.fft.irfft2(torch.view_as_complex(pairs), s=size, norm="ortho")
+
     def cross_power(self, x: Tensor, y: Tensor) -> Tensor:
         """Cross power of every channel with every other at each ring, summed over images.
 
@@ -466,6 +475,18 @@ class Rings(nn.Module):
             a, b = x[..., inside] * weight[inside], y[..., inside]
             matrices.append(a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T)
         return torch.stack(matrices)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """A value of each ring on all its modes, over their number, (N, R) → (N, K).
+
+        The gradient of ``mean`` by the modes of the whole plane.
+        """
+        if self.matrix is not None:
+            return values @ (self.matrix / self.multiplicity[:, None]).T
+        assert self.index is not None
+        assert self.weight is not None
+        padded = torch.nn.functional.pad(values, (0, 1))
+        return padded[:, self.index] * (self.weight / self.multiplicity)
 
     def mean(self, products: Tensor) -> Tensor:
         """Mean over each ring of products of two transforms, (N, K) → (N, R)."""
@@ -565,7 +586,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _chunks(maps: Tensor) -> Iterator[Tensor]:
+def chunks(maps: Tensor) -> Iterator[Tensor]:
     """Pieces of the first dimension that stay in cache; an accelerator takes 64 times as much."""
     budget = _CHUNK_BYTES if maps.device.type == "cpu" else 64 * _CHUNK_BYTES
     each = max(1, maps[:1].numel() * max(4, maps.element_size()))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spectralkd.losses.method import Reading, Taps, cross_entropy, stage_weights
 from spectralkd.losses.overhaul import Overhaul, overhaul_distance
-from spectralkd.spectrum import Rings, check_choice
+from spectralkd.spectrum import Rings, check_choice, chunks
 
 Reduction = Literal["sum", "mean"]
 StageWeights = Literal["overhaul", "equal"]
@@ -110,17 +111,99 @@ class Spectral(Overhaul):
             for number, (s, t) in enumerate(pairs):
                 rings = self.rings[number]
                 assert isinstance(rings, Rings)
-                # Complex numbers as pairs of reals: no half precision, and no complex kernels.
-                fs, ft = rings.transform(s.flatten(0, 1)), rings.transform(t.flatten(0, 1))
-                if self.beta:
-                    distance = spectral_l1(fs, ft, rings) / len(s)
-                    if self.l1_reduction == "mean":
-                        distance = distance / s[0].numel()
-                    l1 = l1 + self.l1_weights[number] * distance
-                if self.gamma:
-                    dissimilarity = cross_power_dissimilarity(fs, ft, rings, self.eps)
-                    cps = cps + self.cps_weights[number] * dissimilarity
+                maps = s.flatten(0, 1), t.flatten(0, 1)
+                distance, dissimilarity = _BothTerms.apply(*maps, rings, self.eps)
+                scale = s[0].numel() if self.l1_reduction == "mean" else 1
+                l1 = l1 + self.l1_weights[number] / (len(s) * scale) * distance
+                cps = cps + self.cps_weights[number] * dissimilarity
         return l1, cps
+
+
+class _BothTerms(torch.autograd.Function):
+    """``spectral_l1`` and ``cross_power_dissimilarity`` of maps, from one transform of each.
+
+    Autograd would go back through every product of the forward pass. In the plane of frequencies
+    the gradient of both terms by the student's modes S is, with D = S - T and C the correlation,
+
+        D / |D|   and   (S C / P^SS - T / sqrt(P^TT P^SS)) / modes of the ring,
+
+    so one inverse transform brings it back. Maps go through in pieces that stay in cache. Complex
+    numbers are pairs of reals: no half precision, and no complex kernels.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, rings: Rings, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        saved, distances, correlations = [], [], []
+        for s, t in zip(chunks(student), chunks(teacher), strict=True):
+            fs, ft = rings.transform(s), rings.transform(t)
+            pss, ptt = rings.mean(fs * fs), rings.mean(ft * ft)
+            correlation = rings.mean(fs * ft) * (pss.clamp_min(eps) * ptt.clamp_min(eps)).rsqrt()
+            distances.append((_moduli(fs - ft) @ rings.multiplicity[::2]).sum())
+            correlations.append(correlation[:, 1:].sum())
+            saved += [fs, ft, pss, ptt, correlation]
+        ctx.save_for_backward(*saved)
+        ctx.rings, ctx.eps = rings, eps
+        ctx.count = len(student) * (rings.count - 1)
+        return torch.stack(distances).sum(), 1 - torch.stack(correlations).sum() / ctx.count
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, by_l1: Tensor, by_cps: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        by_students: list[Tensor] = []
+        by_teachers: list[Tensor] = []
+        for start in range(0, len(ctx.saved_tensors), 5):
+            fs, ft, pss, ptt, correlation = ctx.saved_tensors[start : start + 5]
+            sides = (fs, ft, pss, ptt, by_students), (ft, fs, ptt, pss, by_teachers)
+            for wanted, (own, other, power, other_power, gradients) in zip(
+                ctx.needs_input_grad[:2], sides, strict=True
+            ):
+                if wanted:
+                    modes = _gradient(
+                        own,
+                        other,
+                        power,
+                        other_power,
+                        correlation,
+                        ctx.rings,
+                        ctx.eps,
+                        by_l1,
+                        by_cps / ctx.count,
+                    )
+                    gradients.append(ctx.rings.inverse(modes))
+        student, teacher = (torch.cat(g) if g else None for g in (by_students, by_teachers))
+        return student, teacher, None, None
+
+
+def _gradient(
+    own: Tensor,
+    other: Tensor,
+    power: Tensor,
+    other_power: Tensor,
+    correlation: Tensor,
+    rings: Rings,
+    eps: float,
+    by_l1: Tensor,
+    by_cps: Tensor,
+) -> Tensor:
+    """Gradient of both terms by one side's modes in the whole plane, (N, K)."""
+    modes = own - other
+    modes.view(len(own), -1, 2).mul_((by_l1 / _moduli(modes))[..., None])
+    floored = power.clamp_min(eps)
+    of_other = (floored * other_power.clamp_min(eps)).rsqrt_()
+    of_own = correlation / floored * (power > eps)
+    of_other[:, 0] = of_own[:, 0] = 0
+    modes.addcmul_(other, rings.spread(of_other * -by_cps))
+    return modes.addcmul_(own, rings.spread(of_own * by_cps))
+
+
+def _moduli(modes: Tensor) -> Tensor:
+    """|F| of transforms (N, K) → (N, K/2), with a least value for the sake of its gradient."""
+    # Far below float32's resolution of the squares.
+    return modes.square().view(len(modes), -1, 2).sum(-1).clamp_min(1e-14).sqrt()
 
 
 def spectral_l1(student: Tensor, teacher: Tensor, rings: Rings) -> Tensor:
@@ -129,10 +212,7 @@ def spectral_l1(student: Tensor, teacher: Tensor, rings: Rings) -> Tensor:
     Args:
         student, teacher: (N, K), as ``Rings.transform`` gives them.
     """
-    squares = (teacher - student).square().view(len(student), -1, 2).sum(-1)
-    # A root needs a least argument for the sake of its gradient; far below float32's resolution.
-    moduli = squares.clamp_min(1e-14).sqrt()
-    return (moduli @ rings.multiplicity[::2]).sum()
+    return (_moduli(teacher - student) @ rings.multiplicity[::2]).sum()
 
 
 def cross_power_dissimilarity(
