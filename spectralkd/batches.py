@@ -8,6 +8,7 @@ distribution is that of torchvision's ``RandomCrop(padding=4, padding_mode="refl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -135,7 +136,7 @@ class _FileStream:
         loader = DataLoader(
             _Seeded(self.data),
             batch_sampler=[pairs[self.order.share(step)] for step in range(start, self.steps)],
-            num_workers=self.workers,
+            num_workers=min(self.workers, os.cpu_count() or 1),
             pin_memory=self.device.type == "cuda",
         )
         for images, labels in loader:

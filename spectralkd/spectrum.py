@@ -261,10 +261,8 @@ class RadialPowerSpectrum(Metric):
         total = torch.zeros(rings, dtype=torch.float64)
         total_square = torch.zeros_like(total)
         for piece in chunks(maps):
-            modes = _squared_modes(piece.flatten(0, 1), self.window)
-            # Channels first: the rings are then summed once an image.
-            modes = modes.view(len(piece), channels, -1).mean(1)
-            power = _rings_like(piece).mean(modes).to(total.device).double()
+            power = _ring_power(piece.flatten(0, 1), self.window)
+            power = power.view(len(piece), channels, rings).mean(1).to(total.device).double()
             total += power.sum(0)
             total_square += power.square().sum(0)
         _check_finite("maps", maps, total)
@@ -508,20 +506,11 @@ def _cached_rings(height: int, width: int, dtype: torch.dtype, device: torch.dev
 
 def _ring_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each map, (N, H, W) → (N, R)."""
+    maps = _tapered(_at_least_float32(maps), window)
+    rings = _cached_rings(*maps.shape[-2:], maps.dtype, maps.device)
     with torch.autocast(maps.device.type, enabled=False):
-        return _rings_like(maps).mean(_squared_modes(maps, window))
-
-
-def _squared_modes(maps: Tensor, window: Window) -> Tensor:
-    """Squares of the real and imaginary parts of the half plane, (N, H, W) → (N, K)."""
-    with torch.autocast(maps.device.type, enabled=False):
-        modes = _rings_like(maps).transform(_tapered(_at_least_float32(maps), window))
-    return modes.square() if modes.requires_grad else modes.square_()
-
-
-def _rings_like(maps: Tensor) -> Rings:
-    dtype = torch.float32 if maps.dtype in (torch.float16, torch.bfloat16) else maps.dtype
-    return _cached_rings(maps.shape[-2], maps.shape[-1], dtype, maps.device)
+        modes = rings.transform(maps)
+        return rings.mean(modes.square() if modes.requires_grad else modes.square_())
 
 
 @lru_cache(maxsize=64)

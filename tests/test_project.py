@@ -79,8 +79,8 @@ def test_readme_names_only_what_exists() -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
     for module, name in re.findall(r"`(\w+)\.(\w+)`", readme):
-        path = ROOT / "spectralkd" / f"{module}.py"
-        if path.exists() and name != "html":
+        places = (ROOT / "spectralkd" / f"{module}.py", ROOT / f"spectralkd/notebook/{module}.py")
+        for path in (place for place in places if place.exists() and name != "html"):
             assert re.search(rf"^(def|class) {name}\b", path.read_text(), re.M), f"{module}.{name}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 from typing import ClassVar, Literal, NamedTuple
@@ -110,6 +111,10 @@ def read_taps(
         model: with a table of taps, as ``models.create_model`` gives it.
         reads: as ``Method.reads``.
         image_shape: (3, H, W).
+
+    Raises:
+        TypeError: the network has no table of taps, or a stage's norm is no batch norm.
+        ValueError: the table names a layer that is not there, does not run or puts out no map.
     """
     stages = model_stages(model)
     layers = tuple(getattr(stage, reads) for stage in stages)
@@ -117,15 +122,25 @@ def read_taps(
     image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
     with evaluation(model), record(model, layers) as maps, torch.no_grad():
         model(image)
-    norms = []
-    for stage in stages:
-        norm = model.get_submodule(stage.norm)
-        assert isinstance(norm, nn.BatchNorm2d)
-        norms.append((norm.weight.detach().clone(), norm.bias.detach().clone()))
-    shapes = []
-    for layer in layers:
+    modules, norms, shapes = dict(model.named_modules()), [], []
+    for stage, layer in zip(stages, layers, strict=True):
+        if layer not in maps:
+            raise ValueError(f"stages: {layer} did not run in a pass of the model")
+        if maps[layer].ndim != 4:
+            raise ValueError(
+                f"stages: expected maps (N, C, H, W) at {layer}, got {tuple(maps[layer].shape)}"
+            )
         _, channels, height, width = maps[layer].shape
         shapes.append((channels, height, width))
+        norm = modules.get(stage.norm)
+        if not isinstance(norm, nn.BatchNorm2d) or norm.num_features != channels:
+            known = [n for n, m in modules.items() if isinstance(m, nn.BatchNorm2d)]
+            near = difflib.get_close_matches(stage.norm, known, n=5, cutoff=0) or ["none"]
+            raise TypeError(
+                f"stages: expected a BatchNorm2d of {channels} channels as the norm of {layer}, "
+                f"such as {', '.join(near)}; got {stage.norm!r}"
+            )
+        norms.append((norm.weight.detach().clone(), norm.bias.detach().clone()))
     return Taps(layers, tuple(shapes), tuple(norms))
 
 

@@ -101,14 +101,17 @@ def pretrained_file(name: str, pretrained: str) -> Path:
 
 
 def model_stages(model: nn.Module) -> tuple[Stage, ...]:
-    """The table of taps of a network made by ``create_model``.
+    """The table of taps of a network made by ``create_model``, or given one by hand.
 
     Raises:
         TypeError: the network has none.
     """
     stages = getattr(model, "stages", None)
-    if not isinstance(stages, tuple):
-        raise TypeError(f"model: expected one of create_model's, got {type(model).__name__}")
+    if not (isinstance(stages, tuple) and all(isinstance(stage, Stage) for stage in stages)):
+        raise TypeError(
+            f"model: expected one of create_model's, or one whose attribute stages is a tuple of "
+            f"models.Stage; got {type(model).__name__} with stages {stages!r}"
+        )
     return stages
 
 

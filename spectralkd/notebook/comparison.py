@@ -21,7 +21,7 @@ from torch import Tensor
 from spectralkd.losses import overhaul
 from spectralkd.losses.spectral import cross_power_dissimilarity, spectral_l1
 from spectralkd.notebook.figures import COLOURS, layout, lines_figure
-from spectralkd.notebook.widget import SliderNames, csv_link, remember, table_box
+from spectralkd.notebook.widget import Panel, SliderNames, csv_link, remember, table_box
 from spectralkd.spectrum import Rings, ring_correlation, ring_frequencies
 from spectralkd.tables import format_table
 
@@ -400,7 +400,7 @@ def correlation_figure(
 # --- the widget -----------------------------------------------------------------------------------
 
 
-class MapComparison(widgets.VBox):
+class MapComparison(Panel):
     """``comparison_figure`` and a table of ``compare`` under sliders that ``perturb`` R_T.
 
     Args:

@@ -26,4 +26,4 @@ def check(answer: float | str | None, truth: float | str, *, within: float = 0.0
         right = str(answer).strip().lower() == str(truth).lower()
     else:
         right = math.isclose(answer, truth, rel_tol=0, abs_tol=within)
-    print("Right." if right else "Not yet: look at the figures above again.")
+    print("Right." if right else "Not yet: have another look.")

@@ -24,6 +24,7 @@ from spectralkd.notebook.figures import (
 )
 from spectralkd.notebook.widget import (
     Background,
+    Panel,
     SliderNames,
     TickList,
     csv_link,
@@ -56,7 +57,7 @@ class _Measured(NamedTuple):
 _latest: dict[str, SpectrumExplorer] = {}
 
 
-class SpectrumExplorer(widgets.VBox):
+class SpectrumExplorer(Panel):
     """Spectra of images and layers, side by side, with a fit whose band a slider drags.
 
     Each layer is measured once, in a thread of its own that leaves the kernel free, by
@@ -189,11 +190,12 @@ class SpectrumExplorer(widgets.VBox):
         weights.options = weights.value = tuple(nets)
         net = next(iter(nets.values()))
         batch, _ = next(iter(self.data[self.controls["data"].value].batches(1)))
-        known = tuple(map_layers(net, batch))
+        shapes = map_layers(net, batch)
+        known = tuple(shapes)
         try:
             ends = tuple(stage.output for stage in model_stages(net))
         except TypeError:
-            ends = known[:: max(1, len(known) // 4)][:4]
+            ends = tuple({shape[1:]: layer for layer, shape in shapes.items()}.values())
         layers.options = (IMAGES, *ends, *(layer for layer in known if layer not in ends))
         layers.value = (IMAGES, *ends)
 

@@ -202,7 +202,7 @@ def agreement_figure(
                 )
     _frequency_axis(figure)
     figure.update_yaxes(range=[-0.05, 1.05])
-    figure.update_yaxes(title="ring correlation", row=1, col=1)
+    figure.update_yaxes(title="ring correlation (no unit)", row=1, col=1)
     figure.update_layout(**layout(title))
     figure.update_layout(height=380, margin_t=70 if title else 40)
     return figure
@@ -369,13 +369,19 @@ def layout(title: str | None) -> dict[str, object]:
 
 
 def _frequency_axis(figure: go.Figure) -> None:
+    """|k| from 1/40, where the maps are large from a lower end by halves, to beyond 1/2."""
+    drawn = (trace.x for trace in figure.data if trace.x is not None and len(trace.x))
+    smallest = min((min(x) for x in drawn), default=1.0)
+    low = 1 / 40
+    while low > smallest > 0:
+        low /= 2
     ticks = [2.0**-n for n in range(9, 0, -1)]
     figure.update_xaxes(
         title="|k| (cycles/pixel)",
         type="log",
         tickvals=ticks,
         ticktext=[f"1/{round(1 / tick)}" for tick in ticks],
-        range=[math.log10(1 / 40), math.log10(0.55)],
+        range=[math.log10(low), math.log10(0.55)],
     )
 
 

@@ -27,7 +27,7 @@ from spectralkd.launch import (
 )
 from spectralkd.losses import METHODS
 from spectralkd.notebook.figures import layout, runs_figure, show_instead
-from spectralkd.notebook.widget import TickList, csv_link, remember, table_box
+from spectralkd.notebook.widget import Panel, TickList, csv_link, remember, table_box
 from spectralkd.recipes import RECIPES, Preset, Recipe, get_recipe, recipe_options
 from spectralkd.runs import Run
 
@@ -53,7 +53,7 @@ _COMMAND = (
 _latest: dict[str, RunPanel] = {}
 
 
-class RunPanel(widgets.VBox):
+class RunPanel(Panel):
     """A form over the recipes, and the runs of a folder.
 
     A run is a process of its own (``launch.start``), which goes on when the kernel does not; the

@@ -14,7 +14,7 @@ from torch import nn
 from spectralkd.agreement import StageAgreement, stage_agreement
 from spectralkd.data import ImageData
 from spectralkd.notebook.figures import agreement_figure, layout, show_instead
-from spectralkd.notebook.widget import Background, TickList, csv_link, remember, table_box
+from spectralkd.notebook.widget import Background, Panel, TickList, csv_link, remember, table_box
 from spectralkd.tables import format_table
 
 BATCH = 50
@@ -24,7 +24,7 @@ _STATISTICS = (("running averages", "running"), ("of the batch", "batch"))
 _Key = tuple[str, str, str]
 
 
-class TeacherStudent(widgets.VBox):
+class TeacherStudent(Panel):
     """Ring correlation between a teacher and its students, per stage and frequency.
 
     What is drawn is what ``agreement.stage_agreement`` returns; each student is compared once,

@@ -35,6 +35,13 @@ def remember(name: str, controls: Mapping[str, widgets.Widget]) -> None:
         control.observe(lambda change, key=key: known.__setitem__(key, change["new"]), "value")
 
 
+class Panel(widgets.VBox):
+    """A widget of several parts, whose text in a notebook is the same at every run."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} (shown where widgets are)"
+
+
 class TickList(widgets.VBox):
     """Named boxes to tick, which a keyboard and a screen reader can use.
 
