@@ -340,7 +340,8 @@ def runs_figure(
     figure.update_yaxes(range=[0, 100], row=1, col=1)
     figure.update_yaxes(type="log", exponentformat="power", row=1, col=2)
     figure.update_layout(**layout(title))
-    figure.update_layout(width=1080, height=380, margin_t=70 if title else 40)
+    figure.update_layout(width=1080, height=460, margin_t=70 if title else 40)
+    figure.update_layout(legend={"font": {"size": 11}, "tracegroupgap": 4})
     return figure
 
 
