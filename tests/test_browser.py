@@ -15,6 +15,8 @@ from lab import CHROMIUM, Page, browser, jupyterlab  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
 
+from spectralkd.launch import find_runs, stop  # noqa: E402
+
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
@@ -25,6 +27,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
     with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
         yield address
+    for run in find_runs(folder / "runs"):
+        stop(run)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +136,7 @@ def test_the_panel_launches_stops_resumes_and_attaches(context: Any, address: st
     until(page, f"{points} > {stopped}", 120)
 
     page.command("kernelmenu:restart")
-    form.get_by_role("button", name="Restart", exact=True).click()
+    form.locator(".jp-Dialog .jp-mod-accept").click()
     page.wait_for_kernel()
     page.run_all()
     until(page, f"{row}?.cells[1].innerText == 'running'", 60)
