@@ -1,13 +1,22 @@
 """Measurements of speed on the user's own machine, as ratios to a named floor in one run.
 
-The floor of every spectrum is one ``torch.fft.rfft2`` over the whole batch, its result thrown
-away. Contestants run in turn, round after round, and each round's ratio is taken within the
-round, so a machine whose speed drifts drifts for all of them.
+Contestants run in turn, round after round, and each round's ratio is taken within the round, so a
+machine whose speed drifts drifts for all of them.
+
+``spectra``  the floor is one ``torch.fft.rfft2`` over the whole batch, its result thrown away
+``losses``   two ``rfft2``, there and back, of the maps that setup (c) compares
+``train``    a step of setup (c) with Overhaul alone
+``widgets``  what a person waits for: 100 ms for a moved slider, 5 s for a first figure, and the
+             import of torch and torchvision for that of this package
 """
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,63 +26,183 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from spectralkd.data import CIFAR_MEAN, CIFAR_STD, ImageArray, load
+from spectralkd.losses import create_method
+from spectralkd.losses.method import Taps
+from spectralkd.losses.overhaul import overhaul_distance
+from spectralkd.losses.spectral import Spectral
+from spectralkd.models import create_model
+from spectralkd.recipes import get_recipe
 from spectralkd.spectrum import RadialPowerSpectrum, radial_power, ring_correlation
+from spectralkd.train import fit
 
 SHAPES = ((10_000, 3, 32, 32), (512, 256, 8, 8), (64, 3, 224, 224))
+STAGES = ((64, 32, 32), (128, 16, 16), (256, 8, 8))  # of the WRN-28-4 in setup (c)
+POWERBOX_MAPS = 100
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One contestant on one shape.
+    """One contestant on one input.
 
     Attributes:
         what: the call that was timed.
-        shape: of its input.
+        input: its size, in words.
         seconds: median over the rounds.
-        ratio: median over the rounds of seconds over the floor's seconds.
+        ratio: median over the rounds of seconds over the floor's seconds; the floor has 1.
     """
 
     what: str
-    shape: tuple[int, ...]
+    input: str
     seconds: float
     ratio: float
 
 
 def bench_spectra(device: str = "cpu", rounds: int = 7) -> list[Timing]:
-    """Time spectra against the Fourier transform they rest on."""
-
-    def dataset_spectrum(x: Tensor) -> None:
-        RadialPowerSpectrum().to(x.device).update(x)
-
-    contestants: dict[str, Callable[[Tensor], object]] = {
-        "torch.fft.rfft2": lambda x: torch.fft.rfft2(x, norm="ortho"),
-        "RadialPowerSpectrum.update": dataset_spectrum,
-        "radial_power": radial_power,
-        "ring_correlation (two maps)": lambda x: ring_correlation(x, x),
-    }
+    """Time spectra against the Fourier transform they rest on, and against powerbox's."""
     timings = []
-    for shape in tqdm(SHAPES, desc="bench", leave=False):
+    for shape in tqdm(SHAPES, desc="spectra", leave=False):
         x = torch.randn(shape, device=device)
-        seconds = _interleaved(
-            {n: partial(call, x) for n, call in contestants.items()}, device, rounds
-        )
-        floor = seconds["torch.fft.rfft2"]
-        timings += [
-            Timing(
-                name,
-                shape,
-                statistics.median(taken),
-                statistics.median(t / f for t, f in zip(taken, floor, strict=True)),
-            )
-            for name, taken in seconds.items()
-        ]
+        metric = RadialPowerSpectrum().to(device)
+        contestants: dict[str, Callable[[], object]] = {
+            "torch.fft.rfft2": partial(torch.fft.rfft2, x, norm="ortho"),
+            "RadialPowerSpectrum.update": partial(metric.update, x),
+            "radial_power": partial(radial_power, x),
+            "ring_correlation (two maps)": partial(ring_correlation, x, x),
+        }
+        scale = {}
+        if importlib.util.find_spec("powerbox"):
+            name = f"powerbox, map by map ({POWERBOX_MAPS} maps, scaled)"
+            few = x.flatten(0, 1)[:POWERBOX_MAPS].cpu()
+            contestants[name] = partial(_powerbox, few)
+            scale = {name: x.shape[0] * x.shape[1] / len(few)}
+        timings += _compared(contestants, "×".join(map(str, shape)), device, rounds, scale)
     return timings
 
 
-def _interleaved(
-    calls: dict[str, Callable[[], object]], device: str, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each call in each round, after one round that is not counted."""
+def bench_losses(device: str = "cpu", rounds: int = 9, batch: int = 64) -> list[Timing]:
+    """Time the terms of Eq. 10 against the transforms of the same maps, forward and backward."""
+    unit = tuple((torch.ones(c), torch.zeros(c)) for c, _, _ in STAGES)
+    taps = Taps(("1", "2", "3"), STAGES, unit)
+    method = Spectral(taps, taps).to(device)
+    students, teachers = (
+        [torch.randn(batch, *shape, device=device) for shape in STAGES] for _ in range(2)
+    )
+
+    def pairs() -> list[tuple[Tensor, Tensor]]:
+        return [(s.detach().requires_grad_(), t) for s, t in zip(students, teachers, strict=True)]
+
+    def floor() -> None:
+        for maps in (*students, *teachers):
+            modes = torch.fft.rfft2(maps.detach().requires_grad_(), norm="ortho")
+            modes.backward(torch.ones_like(modes))
+
+    def both() -> None:
+        l1, cps = method.spectral_terms(pairs())
+        (l1 + cps).backward()
+
+    contestants: dict[str, Callable[[], object]] = {
+        "two rfft2": floor,
+        "L_L1 + L_CPS": both,
+        "L_overhaul": lambda: overhaul_distance(pairs()).backward(),
+    }
+    return _compared(contestants, f"setup (c), batch {batch}", device, rounds)
+
+
+def bench_train(
+    rounds: int = 3, batch: int = 64, steps: int = 4, **changes: object
+) -> list[Timing]:
+    """Time a whole training step of setup (c), by the loop that trains, on what accelerate finds.
+
+    Args:
+        rounds, batch: as it says.
+        steps: of an epoch; the second of two is timed, the first one warms up.
+        changes: of the recipe, such as smaller networks.
+    """
+    settings = {"epochs": 2, "batch_size": batch, "evaluate_every": 2} | changes
+    recipe = get_recipe("c", "heo", **settings)
+    pixels = torch.randint(256, (batch * steps, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.arange(len(pixels)) % 100
+    names = tuple(map(str, range(100)))
+    data = ImageArray(pixels, labels, names, CIFAR_MEAN, CIFAR_STD)
+    seconds: dict[str, list[float]] = {}
+    order = ("overhaul", "baseline", "kd", "spectral")
+    for _ in tqdm(range(rounds), desc="train", leave=False):
+        for name in order:
+            teacher = create_model(recipe.teacher_model)
+            student = create_model(recipe.student_model)
+            method = create_method(name, teacher, student, (3, 32, 32))
+            with tempfile.TemporaryDirectory() as folder:
+                run = fit(
+                    student, method, data, data.subset(10), recipe, folder, teacher=teacher,
+                    progress=False,
+                )  # fmt: skip
+                rate = run.read_metrics()[-1]["images_per_second"]
+            seconds.setdefault(f"step, {name}", []).append(batch / rate)
+    return _ratios(seconds, f"setup (c), batch {batch}")
+
+
+def bench_widgets(rounds: int = 5) -> list[Timing]:
+    """Time what a person waits for; needs the ``notebooks`` extra.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    from spectralkd.notebook.explorer import SpectrumExplorer
+
+    def imported(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    imports = _compared(
+        {
+            "import torch, torchvision": partial(imported, "import torch, torchvision"),
+            "import spectralkd": partial(imported, "import torch, torchvision, spectralkd"),
+        },
+        "a fresh process",
+        "cpu",
+        rounds,
+    )
+    photos, model = load("photos"), create_model("wrn16_2")
+    begun = time.perf_counter()
+    explorer = SpectrumExplorer({"wrn16_2": model}, photos, name="bench")
+    first = time.perf_counter() - begun
+    moves = []
+    for number in range(1, rounds + 1):
+        begun = time.perf_counter()
+        explorer.controls["band"].value = (number / 64 + 1 / 32, 1 / 2)
+        moves.append(time.perf_counter() - begun)
+    move = statistics.median(moves)
+    size = "wrn16_2, 3 layers and the images, 300 photos"
+    return [
+        *imports,
+        Timing("SpectrumExplorer, first figure (of 5 s)", size, first, first / 5),
+        Timing("SpectrumExplorer, slider, Python's part (of 0.1 s)", size, move, move / 0.1),
+    ]
+
+
+def _powerbox(maps: Tensor) -> list[Tensor]:
+    """Ring-mean power of each map by powerbox, in the convention of ``radial_power``."""
+    from powerbox import get_power
+
+    size = maps.shape[-1]
+    edges = torch.tensor(
+        [0.0, *((ring + 0.5) / size for ring in range((size + 1) // 2))], dtype=torch.float64
+    )
+    options = {"a": 0, "b": 2 * torch.pi, "bins": edges.numpy(), "dimensionless": False}
+    powers = []
+    for pixels in maps.double().numpy():
+        powers.append(torch.from_numpy(get_power(pixels, float(size), **options).power))
+    return powers
+
+
+def _compared(
+    calls: dict[str, Callable[[], object]],
+    size: str,
+    device: str,
+    rounds: int,
+    scale: dict[str, float] | None = None,
+) -> list[Timing]:
+    """Time each call in each round, after one round that is not counted; the first is the floor."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -82,8 +211,22 @@ def _interleaved(
             call()
             _wait(device)
             if number > 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+                factor = (scale or {}).get(name, 1.0)
+                seconds[name].append(factor * (time.perf_counter() - start))
+    return _ratios(seconds, size)
+
+
+def _ratios(seconds: dict[str, list[float]], size: str) -> list[Timing]:
+    floor = next(iter(seconds.values()))
+    return [
+        Timing(
+            name,
+            size,
+            statistics.median(taken),
+            statistics.median(t / f for t, f in zip(taken, floor, strict=True)),
+        )
+        for name, taken in seconds.items()
+    ]
 
 
 def _wait(device: str) -> None:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from spectralkd import __version__, report
 from spectralkd import train as training
-from spectralkd.bench import bench_spectra
+from spectralkd.bench import Timing, bench_losses, bench_spectra, bench_train, bench_widgets
 from spectralkd.data import load
 from spectralkd.demo import HOW_MEASURED, demo_table, run_demo, write_demo
 from spectralkd.features import Statistics, read_activations
@@ -358,12 +358,25 @@ def _method_options(method: str, given: list[str]) -> dict[str, Any]:
 
 @app.command()
 def bench(
-    device: Annotated[str | None, typer.Option(help="Such as cuda; the best there is.")] = None,
+    what: Annotated[
+        list[str] | None, typer.Argument(help="spectra, losses, train, widgets; all without.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of spectra and losses, such as cuda; the best there is.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a record instead.")] = False,
 ) -> None:
-    """Measure speed on this machine, as ratios to the Fourier transform alone."""
+    """Measure speed on this machine, as ratios to a named floor in one run."""
     place = device or _best_device()
-    timings = bench_spectra(place)
+    benches: dict[str, Callable[[], list[Timing]]] = {
+        "spectra": functools.partial(bench_spectra, place),
+        "losses": functools.partial(bench_losses, place),
+        "train": bench_train,
+        "widgets": bench_widgets,
+    }
+    if unknown := sorted(set(what or ()) - set(benches)):
+        raise ValueError(f"bench: expected some of {', '.join(benches)}, got {unknown}")
+    timings = {name: benches[name]() for name in what or benches}
     processor = torch.cuda.get_device_name() if place.startswith("cuda") else platform.processor()
     machine = {
         "device": place,
@@ -373,14 +386,13 @@ def bench(
         "spectralkd": __version__,
     }
     if as_json:
-        print(json.dumps({"machine": machine, "spectra": [asdict(t) for t in timings]}))
+        records = {name: [asdict(t) for t in measured] for name, measured in timings.items()}
+        print(json.dumps({"machine": machine, **records}))
         return
-    rows = [
-        ("×".join(map(str, t.shape)), t.what, f"{1e3 * t.seconds:.1f}", f"{t.ratio:.2f}")
-        for t in timings
-    ]
-    print(format_table(("input", "call", "ms", "ratio to rfft2"), rows))
-    print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    for measured in timings.values():
+        rows = [(t.what, t.input, f"{1e3 * t.seconds:.1f}", f"{t.ratio:.2f}") for t in measured]
+        print(format_table(("call", "input", "ms", "ratio to the first"), rows), end="\n\n")
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 def _best_device() -> str:

@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = [
     {"__main__"},
     {"cli"},
-    {"demo", "bench", "study"},
+    {"demo", "study", "bench"},
     {"notebook"},
     {"report", "train", "results", "launch"},
     {"batches", "recipes", "losses", "views", "agreement", "records"},

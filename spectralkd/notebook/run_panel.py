@@ -26,7 +26,7 @@ from spectralkd.launch import (
     stop,
 )
 from spectralkd.losses import METHODS
-from spectralkd.notebook.figures import layout, runs_figure, show_instead
+from spectralkd.notebook.figures import runs_figure, show_instead
 from spectralkd.notebook.widget import Panel, TickList, csv_link, remember, table_box
 from spectralkd.recipes import RECIPES, Preset, Recipe, get_recipe, recipe_options
 from spectralkd.runs import Run
@@ -87,6 +87,14 @@ class RunPanel(Panel):
             "processes": widgets.BoundedIntText(
                 value=1, min=1, max=64, description="Processes (GPUs)", style=_WIDE, layout=_BOX
             ),
+            "port": widgets.BoundedIntText(
+                value=29500,
+                min=1024,
+                max=65535,
+                description="Port they meet at",
+                style=_WIDE,
+                layout=_BOX,
+            ),
             "run": widgets.Text(
                 value="first", description="Name of the run", style=_WIDE, layout=_BOX
             ),
@@ -102,7 +110,7 @@ class RunPanel(Panel):
         self.launch_button = widgets.Button(description="Launch", button_style="primary")
         self.stop_button = widgets.Button(description="Stop")
         self.resume_button = widgets.Button(description="Resume")
-        self.figure = go.FigureWidget(layout=layout(None))
+        self.figure = go.FigureWidget(runs_figure({}))
         self.csv = table_box()
 
         c = self.controls
@@ -183,6 +191,7 @@ class RunPanel(Panel):
             method=c["method"].value,
             teacher=None if teacher == _FIRST else self.folder / teacher,
             processes=c["processes"].value,
+            port=c["port"].value,
         )
 
     def _recipe(self) -> Recipe:
@@ -299,6 +308,8 @@ class RunPanel(Panel):
 
 
 def _states_table(found: dict[str, RunState]) -> str:
+    if not found:
+        return "No run is here yet."
     parts = ["<table><thead><tr><th>run</th><th>state</th><th>epochs</th></tr></thead><tbody>"]
     for name, state in found.items():
         total = f" of {state.total}" if state.total else ""
