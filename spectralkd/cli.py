@@ -97,6 +97,9 @@ def spectra(
     weights: Annotated[
         Path | None, typer.Option(help="A file or a run; untrained without.")
     ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Which weights of the package, such as cifar100-small.")
+    ] = None,
     layers: Annotated[
         str | None, typer.Option(help="Comma-separated layers; the ends of the stages.")
     ] = None,
@@ -118,9 +121,14 @@ def spectra(
     source = load(data, "validation", root=root, image_size=image_size)
     source = source if images is None else source.subset(images)
     torch.manual_seed(seed)
-    net = create_model(model, num_classes=len(source.classes)).to(device or _best_device())
-    if weights is not None:
-        load_weights(net, weights)
+    if pretrained:
+        net = create_model(model, pretrained=pretrained)
+        weights = Path(f"{model}-{pretrained}")
+    else:
+        net = create_model(model, num_classes=len(source.classes))
+        if weights is not None:
+            load_weights(net, weights)
+    net.to(device or _best_device())
     names = layers.split(",") if layers else [s.output for s in model_stages(net)]
 
     # One image first, so that a wrong layer, band or size is refused before the long work.

@@ -145,7 +145,7 @@ def study_jobs(size: Size) -> list[Job]:
         for method in _METHODS:
             student(later(3, True), "c", method, seed, "paper")
     for number, (row, changes, options) in enumerate(_ablations()):
-        step = later(4, number > 5)
+        step = later(4, number > 3)
         student(step, "c", "spectral", 0, row=row, options=options, holdout=5000, **changes)
     for setup in "abd":
         for seed in seeds[: 1 if small else 3]:

@@ -202,3 +202,11 @@ def test_powerbox_has_the_numbers_of_radial_power() -> None:
         maps = torch.randn(3, size, size, generator=torch.Generator().manual_seed(size))
         theirs = torch.stack(_powerbox(maps))
         torch.testing.assert_close(radial_power(maps.double()), theirs, rtol=1e-5, atol=1e-9)
+
+
+def test_spectra_of_a_network_that_comes_with_the_package(tmp_path: Path) -> None:
+    options = ("--images", 60, "--model", "wrn16_2", "--pretrained", "cifar100-small")
+    done = run("spectra", *options, cwd=tmp_path)
+    assert "weights of wrn16_2-cifar100-small" in done.stdout, done.stderr
+    wrong = run("spectra", *options[:-1], "imagenet", cwd=tmp_path)
+    assert "pretrained: expected one of " in wrong.stderr
