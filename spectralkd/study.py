@@ -150,7 +150,7 @@ def study_jobs(size: Size) -> list[Job]:
     for setup in "abd":
         for seed in seeds[: 1 if small else 3]:
             for method in _METHODS:
-                wait = method not in ("baseline", "spectral")
+                wait = setup != "d" or method not in ("baseline", "spectral")
                 student(later(5, wait), setup, method, seed)
     for seed in seeds[: 1 if small else 3]:
         for method in _MORE_METHODS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, Literal
 
 import torch
@@ -111,8 +112,7 @@ class Spectral(Overhaul):
             for number, (s, t) in enumerate(pairs):
                 rings = self.rings[number]
                 assert isinstance(rings, Rings)
-                maps = s.flatten(0, 1), t.flatten(0, 1)
-                distance, dissimilarity = _BothTerms.apply(*maps, rings, self.eps)
+                distance, dissimilarity = _BothTerms.apply(s, t, rings, self.eps)
                 scale = s[0].numel() if self.l1_reduction == "mean" else 1
                 l1 = l1 + self.l1_weights[number] / (len(s) * scale) * distance
                 cps = cps + self.cps_weights[number] * dissimilarity
@@ -127,8 +127,9 @@ class _BothTerms(torch.autograd.Function):
 
         D / |D|   and   (S C / P^SS - T / sqrt(P^TT P^SS)) / modes of the ring,
 
-    so one inverse transform brings it back. Maps go through in pieces that stay in cache. Complex
-    numbers are pairs of reals: no half precision, and no complex kernels.
+    so one inverse transform brings it back. Maps (N, M, H, W) go through in pieces that stay in
+    cache, where it costs little that they may be laid out channels last. Complex numbers are pairs
+    of reals: no half precision, and no complex kernels.
     """
 
     @staticmethod
@@ -137,15 +138,15 @@ class _BothTerms(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         saved, distances, correlations = [], [], []
         for s, t in zip(chunks(student), chunks(teacher), strict=True):
-            fs, ft = rings.transform(s), rings.transform(t)
+            fs, ft = rings.transform(s.flatten(0, 1)), rings.transform(t.flatten(0, 1))
             pss, ptt = rings.mean(fs * fs), rings.mean(ft * ft)
             correlation = rings.mean(fs * ft) * (pss.clamp_min(eps) * ptt.clamp_min(eps)).rsqrt()
             distances.append((_moduli(fs - ft) @ rings.multiplicity[::2]).sum())
             correlations.append(correlation[:, 1:].sum())
             saved += [fs, ft, pss, ptt, correlation]
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(student, teacher, *saved)
         ctx.rings, ctx.eps = rings, eps
-        ctx.count = len(student) * (rings.count - 1)
+        ctx.count = student.shape[0] * student.shape[1] * (rings.count - 1)
         return torch.stack(distances).sum(), 1 - torch.stack(correlations).sum() / ctx.count
 
     @staticmethod
@@ -153,15 +154,20 @@ class _BothTerms(torch.autograd.Function):
     def backward(
         ctx: Any, by_l1: Tensor, by_cps: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        by_students: list[Tensor] = []
-        by_teachers: list[Tensor] = []
-        for start in range(0, len(ctx.saved_tensors), 5):
-            fs, ft, pss, ptt, correlation = ctx.saved_tensors[start : start + 5]
-            sides = (fs, ft, pss, ptt, by_students), (ft, fs, ptt, pss, by_teachers)
-            for wanted, (own, other, power, other_power, gradients) in zip(
-                ctx.needs_input_grad[:2], sides, strict=True
-            ):
-                if wanted:
+        student, teacher, *saved = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+        results = [
+            torch.empty_like(maps) if w else None
+            for maps, w in zip((student, teacher), wanted, strict=True)
+        ]
+        places = [chunks(result) if result is not None else repeat(None) for result in results]
+        for number, (by_student, by_teacher) in enumerate(
+            zip(*places, strict=False)
+        ):  # one may repeat for ever
+            fs, ft, pss, ptt, correlation = saved[5 * number : 5 * number + 5]
+            sides = (by_student, fs, ft, pss, ptt), (by_teacher, ft, fs, ptt, pss)
+            for place, own, other, power, other_power in sides:
+                if place is not None:
                     modes = _gradient(
                         own,
                         other,
@@ -173,9 +179,8 @@ class _BothTerms(torch.autograd.Function):
                         by_l1,
                         by_cps / ctx.count,
                     )
-                    gradients.append(ctx.rings.inverse(modes))
-        student, teacher = (torch.cat(g) if g else None for g in (by_students, by_teachers))
-        return student, teacher, None, None
+                    place.copy_(ctx.rings.inverse(modes).view(place.shape))
+        return results[0], results[1], None, None
 
 
 def _gradient(
