@@ -19,7 +19,7 @@ from spectralkd.records import (
     spectrum_to_json,
     write_record,
 )
-from spectralkd.results import TABLE_2
+from spectralkd.results import TABLE_2, record_table
 from spectralkd.spectrum import RadialPowerSpectrum
 from spectralkd.study import run_study, study_jobs, study_state
 from spectralkd.train import evaluate
@@ -166,3 +166,8 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
         assert record["config"]["recipe"] == recipe
         assert len(record["metrics"]) >= job.recipe.epochs
         assert "top1_error" in record["metrics"][-1]
+
+
+def test_readme_shows_the_small_records() -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    assert record_table(read_records("small"), style="markdown") in readme
