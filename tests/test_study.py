@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from spectralkd.data import load
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.records import (
+    FOLDER,
     read_records,
     spectrum_from_json,
     spectrum_to_json,
@@ -171,3 +173,40 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
 def test_readme_shows_the_small_records() -> None:
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
     assert record_table(read_records("small"), style="markdown") in readme
+
+
+def test_each_cell_of_the_table_is_computed_from_records() -> None:
+    found: dict[tuple[str, str], list[float]] = {}
+    for path in sorted((FOLDER / "small").glob("*.json")):
+        record = json.loads(path.read_text())
+        recipe = record["config"].get("recipe", {"preset": None})
+        if recipe["preset"] == "heo" and recipe["holdout"] == 0:
+            place = found.setdefault((record["row"], recipe["setup"]), [])
+            place.append(record["metrics"][-1]["top1_error"])
+    lines = record_table(read_records("small"), style="markdown").splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    shown = {
+        (row[0], setup.removeprefix("setup ")): cell
+        for row in rows
+        for setup, cell in zip(header[1:], row[1:], strict=True)
+        if cell != "–"
+    }
+    assert set(shown) == set(found)
+    for place, errors in found.items():
+        assert shown[place].startswith(f"{statistics.median(errors):.2f}")
+        assert (f"{len(errors)} seeds" in shown[place]) == (len(errors) > 1)
+
+
+def test_full_records_stand_beside_the_papers_numbers() -> None:
+    recipe = {"setup": "c", "preset": "heo", "holdout": 0}
+    records = {
+        str(seed): {
+            "size": "full",
+            "row": "overhaul",
+            "config": {"recipe": recipe},
+            "metrics": [{"top1_error": 99.0}, {"top1_error": 24.0 + seed}],
+        }
+        for seed in range(3)
+    }
+    table = record_table(records)
+    assert "24.27 (code 24.08) / 25.00 (24.00 to 26.00, 3 seeds)" in table
