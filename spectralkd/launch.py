@@ -245,6 +245,12 @@ def _processes(path: Path) -> list[psutil.Process]:
 
 
 def _of_session(session: int, command: list[str]) -> Iterator[psutil.Process]:
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:  # it has ended: no need to look through all processes
+        return
+    except PermissionError:
+        pass
     wanted = command[command.index("spectralkd") :]
     for process in psutil.process_iter():
         try:

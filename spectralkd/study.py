@@ -34,6 +34,7 @@ Status = Literal["recorded", "unfinished", "missing", "waiting"]
 
 _METHODS = ("baseline", "kd", "at", "overhaul", "spectral")
 _MORE_METHODS = ("fitnets", "jacobian", "ft", "ab")
+_WEIGHTS = {"full": "cifar100", "small": "cifar100-small"}  # names they are shipped under
 _TEACHERS = {"full": "wrn28_4", "small": "wrn16_2"}
 # The small stand-ins: less depth, less width, both, and another family.
 _SMALL_STUDENTS = {"a": "wrn10_2", "b": "wrn16_1", "c": "wrn10_1", "d": "resnet20"}
@@ -84,7 +85,6 @@ class JobState(NamedTuple):
 def study_jobs(size: Size) -> list[Job]:
     """The whole list, in the order of work."""
     small, network = size == "small", _TEACHERS[size]
-    dataset = "cifar100-small" if small else "cifar100"
     seeds = (0, 1, 2)
     jobs: list[Job] = []
 
@@ -94,7 +94,7 @@ def study_jobs(size: Size) -> list[Job]:
             changes |= {"teacher_model": network} | _SMALL_TEACHER
         recipe = get_recipe(setup, preset, **changes)
         name = f"teacher-{recipe.teacher_model}-{preset}-0"
-        shipped = dataset if preset == "heo" else None
+        shipped = _WEIGHTS[size] if preset == "heo" else None
         jobs.append(Job(step, name, "teacher", recipe, "teacher", ships=shipped))
         return name
 
@@ -121,7 +121,7 @@ def study_jobs(size: Size) -> list[Job]:
         if (setup, preset, seed, label) in (
             ("c", "heo", 0, method) for method in ("baseline", "overhaul", "spectral")
         ):
-            shipped = dataset if method == "baseline" else f"{dataset}-{method}"
+            shipped = _WEIGHTS[size] + ("" if method == "baseline" else f"-{method}")
         job = Job(
             step, name, row or method, recipe, kind, method, options or {}, taught_by, shipped
         )
@@ -293,8 +293,7 @@ def _do(
     """Run a job to its end and say what it measured."""
     about: Record = {"name": job.name, "size": size, "step": job.step, "row": job.row}
     network = job.recipe.teacher_model
-    dataset = "cifar100" if size == "full" else "cifar100-small"
-    file = weights / f"{network}-{dataset}.safetensors"
+    file = weights / f"{network}-{_WEIGHTS[size]}.safetensors"
     if job.kind == "spectra":
         made: Record = {"network": network, "weights_sha256": file_digest(file), "seed": 0}
         spectra = figure_spectra(network, file, root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import time
@@ -133,6 +134,31 @@ def test_a_cell_run_twice_keeps_settings_and_measurements(
         next(model.parameters()).mul_(1)  # trained on since: measured again
     SpectrumExplorer({"net": model}, photos, images=IMAGES, name="d")
     assert len(passes) == 1
+
+
+def test_a_layer_ticked_while_others_are_measured_waits_for_none_of_them_twice(
+    model: nn.Module, photos: ImageArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = explorer_module.layer_views
+    monkeypatch.setattr(
+        explorer_module,
+        "layer_views",
+        lambda net, batches, layers, **kw: read.extend(layers) or real(net, batches, layers, **kw),
+    )
+
+    async def in_a_kernel() -> SpectrumExplorer:
+        shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="f")
+        layers = shown.controls["layers"]
+        layers.value = (*layers.value, "conv")
+        assert "conv" not in shown.spectra  # the kernel is free: nothing is measured yet
+        while "conv" not in shown.spectra:
+            await asyncio.sleep(0.02)
+        return shown
+
+    shown = asyncio.run(asyncio.wait_for(in_a_kernel(), 60))
+    assert list(shown.spectra) == ["images", "group1", "group2", "group3", "conv"]
+    assert sorted(read) == sorted(["", "group1", "group2", "group3", "conv"])
 
 
 def test_any_module_can_be_explored(photos: ImageArray) -> None:

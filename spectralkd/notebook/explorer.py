@@ -103,7 +103,7 @@ class SpectrumExplorer(Panel):
             last.background.close()
             self._measured = {
                 key: entry
-                for key, entry in last._measured.items()
+                for key, entry in last._measured.copy().items()
                 if {id(entry.net), id(entry.source)} <= mine
             }
         _latest[name] = self
@@ -232,36 +232,33 @@ class SpectrumExplorer(Panel):
         for net, keys in missing.items():
             read = partial(
                 self._read,
+                net,
                 deepcopy(net),  # as it is now: a cell may go on training it
                 self.data[c["data"].value],
-                list(keys),
+                keys,
                 statistics="running" if net is _INPUT else c["statistics"].value,
                 pool=c["pool"].value,
                 window=c["window"].value,
             )
-            keep = partial(self._keep, net, self.data[c["data"].value], keys)
-            self.background.submit(read, keep)
+            self.background.submit(read, lambda _: self._draw())
         self._draw()
 
     def _read(
-        self, net: nn.Module, source: ImageData, layers: list[str], **options: Any
-    ) -> dict[str, LayerView]:
-        raw = isinstance(net, nn.Identity)
-        batches = source.subset(self.images).batches(BATCH, normalize=not raw)
-
-        watched = self.background.watched(batches, len(batches))
-        return layer_views(net, watched, layers, progress=False, **options)
-
-    def _keep(
         self,
         net: nn.Module,
+        copy: nn.Module,
         source: ImageData,
         keys: Mapping[str, tuple[Any, ...]],
-        views: Mapping[str, LayerView],
+        **options: Any,
     ) -> None:
-        for layer, view in views.items():
+        """Measure layers, but for those that a job before this one has measured meanwhile."""
+        layers = [layer for layer, key in keys.items() if key not in self._measured]
+        if not layers:
+            return
+        batches = source.subset(self.images).batches(BATCH, normalize=net is not _INPUT)
+        watched = self.background.watched(batches, len(batches))
+        for layer, view in layer_views(copy, watched, layers, progress=False, **options).items():
             self._measured[keys[layer]] = _Measured(net, source, view)
-        self._draw()
 
     # --- drawing, from what was measured ---
 

@@ -95,21 +95,19 @@ class TeacherStudent(Panel):
             key = self._key(student)
             if key not in self.results:
                 nets = deepcopy(self.teacher), deepcopy(self.students[student])
-                self.background.submit(
-                    partial(self._agreement, *nets, key), partial(self._keep, key)
-                )
+                work = partial(self._agreement, *nets, key)
+                self.background.submit(work, lambda _: self._draw())
         self._draw()
 
-    def _agreement(self, teacher: nn.Module, student: nn.Module, key: _Key) -> Any:
+    def _agreement(self, teacher: nn.Module, student: nn.Module, key: _Key) -> None:
+        """Compare two networks, unless a job before this one has done so meanwhile."""
+        if key in self.results:
+            return
         _, reads, statistics = key
         batches = self.data.batches(BATCH)
         watched = self.background.watched(batches, len(batches))
         options: dict[str, Any] = {"reads": reads, "statistics": statistics, "progress": False}
-        return stage_agreement(teacher, student, watched, **options)
-
-    def _keep(self, key: _Key, result: dict[str, StageAgreement]) -> None:
-        self.results[key] = result
-        self._draw()
+        self.results[key] = stage_agreement(teacher, student, watched, **options)
 
     def _draw(self) -> None:
         shown = {
