@@ -32,11 +32,13 @@ from torchmetrics import Metric
 Ring = Literal["mean", "jacobian"]
 Window = Literal["none", "hann"]
 
-# Below this many pixels a dense Fourier matrix beats the FFT; above the second number a dense
-# ring matrix would not fit beside the maps, and rings are summed by index instead.
-_DENSE_TRANSFORM_PIXELS = 16 * 16
+# Above this many pixels a dense ring matrix would not fit beside the maps, and rings are summed
+# by index instead.
 _DENSE_RING_PIXELS = 256 * 256
-_CHUNK_BYTES = 4 * 2**20
+# From so many rings of all channels on, it is faster to average power over channels first.
+_MANY_RINGS = 64
+_CHUNK_BYTES = 2 * 2**20
+_CHUNK_MAPS = 32
 
 
 class Spectrum(NamedTuple):
@@ -251,27 +253,22 @@ class RadialPowerSpectrum(Metric):
                     f"{self.pool}, got {maps.shape[-2]}×{maps.shape[-1]}"
                 )
             maps = functional.avg_pool2d(maps, self.pool)
-        count, channels, height, width = maps.shape
+        count, _, height, width = maps.shape
         if self.samples > 0 and self.size.tolist() != [height, width]:
             raise ValueError(
                 f"maps: expected size {tuple(self.size.tolist())} as in earlier batches, "
                 f"got {(height, width)}"
             )
-        rings = _rings(height, width)[1].numel()
-        total = torch.zeros(rings, dtype=torch.float64)
-        total_square = torch.zeros_like(total)
-        for piece in chunks(maps):
-            power = _ring_power(piece.flatten(0, 1), self.window)
-            power = power.view(len(piece), channels, rings).mean(1).to(total.device).double()
-            total += power.sum(0)
-            total_square += power.square().sum(0)
+        power = torch.cat([_image_power(piece, self.window) for piece in chunks(maps)]).double()
+        total, total_square = (
+            sums.to(self.total.device) for sums in (power.sum(0), power.square().sum(0))
+        )
         _check_finite("maps", maps, total)
         if self.samples == 0:
             self.size = torch.tensor([height, width], device=self.size.device)
-            self.total = torch.zeros(rings, dtype=torch.float64, device=self.total.device)
-            self.total_square = torch.zeros_like(self.total)
-        self.total += total.to(self.total.device)
-        self.total_square += total_square.to(self.total.device)
+            self.total, self.total_square = torch.zeros_like(total), torch.zeros_like(total)
+        self.total += total
+        self.total_square += total_square
         self.samples += count
 
     def compute(self) -> Spectrum:
@@ -388,7 +385,8 @@ class Rings(nn.Module):
 
     A loss that transforms maps on every step holds one of these, so that its matrices move with
     it. They are made in float64: take them to the precision of the maps with ``.to``. No input
-    is checked here.
+    is checked here. The transform is left unnormalised, because scaling it costs as much as a
+    quarter of it: the 1/(H·W) that makes powers those of the orthonormal transform is in ``mean``.
 
     Args:
         height, width: of the maps.
@@ -401,7 +399,6 @@ class Rings(nn.Module):
     """
 
     multiplicity: Tensor
-    fourier: Tensor | None
     matrix: Tensor | None
     index: Tensor | None
     weight: Tensor | None
@@ -416,43 +413,38 @@ class Rings(nn.Module):
         index = ring.flatten().clamp_max(self.count)
         modes = torch.zeros(self.count + 1, dtype=torch.int64).index_add_(0, index, counted)
         index, counted = (v.repeat_interleave(2) for v in (index, counted))
-        weight = counted / modes[index].double()
-        fourier = matrix = None
-        if height * width <= _DENSE_TRANSFORM_PIXELS:
-            unit = torch.eye(height * width, dtype=torch.float64).view(-1, height, width)
-            fourier = torch.view_as_real(torch.fft.rfft2(unit, norm="ortho")).flatten(1)
+        weight = counted / (modes[index] * height * width).double()
+        matrix = None
         if height * width <= _DENSE_RING_PIXELS:
             matrix = torch.zeros(len(index), self.count + 1, dtype=torch.float64)
             matrix = matrix.scatter_(1, index[:, None], weight[:, None])[:, : self.count]
         self.register_buffer("multiplicity", counted.double(), persistent=False)
-        self.register_buffer("fourier", fourier, persistent=False)
         self.register_buffer("matrix", matrix, persistent=False)
         # The matrix holds all that index and weight say.
         self.register_buffer("index", index if matrix is None else None, persistent=False)
         self.register_buffer("weight", weight if matrix is None else None, persistent=False)
 
     def transform(self, maps: Tensor) -> Tensor:
-        """Orthonormal Fourier transform of each map as one real vector (re, im, re, im, …).
+        """Unnormalised Fourier transform of each map as one real vector (re, im, re, im, …).
 
         Args:
             maps: (N, H, W) in the precision of this module.
 
         Returns:
             (N, K), the modes of the half plane in ``rfft2``'s order. The scalar product of two
-            such vectors over the numbers of a ring is the ring's cross power.
+            such vectors over the numbers of a ring is the ring's cross power, up to a factor.
         """
-        if self.fourier is not None:
-            return maps.flatten(1) @ self.fourier
-        return torch.view_as_real(torch.fft.rfft2(maps, norm="ortho")).flatten(1)
+        return torch.view_as_real(torch.fft.rfft2(maps)).flatten(1)
 
-    def inverse(self, modes: Tensor) -> Tensor:
-        """The maps (N, H, W) whose ``transform`` is ``modes`` (N, K)."""
-        if self.fourier is not None:
-            maps = (modes * self.multiplicity) @ self.fourier.T
-            return maps.view(-1, self.height, self.width)
-        pairs = modes.view(len(modes), self.height, -1, 2)
-        size = (self.height, self.width)
-        return torch.fft.irfft2(torch.view_as_complex(pairs), s=size, norm="ortho")
+    def adjoint(self, gradient: Tensor) -> Tensor:
+        """Gradient by the maps (N, H, W) from that by the modes of the whole plane, (N, K).
+
+        H·W times the inverse of ``transform``.
+        """
+        pairs = torch.view_as_complex(gradient.view(len(gradient), self.height, -1, 2))
+        # One dimension after the other: irfft2 would copy its input in between.
+        rows = torch.fft.ifft(pairs, dim=-2, norm="forward")
+        return torch.fft.irfft(rows, n=self.width, norm="forward")
 
     def cross_power(self, x: Tensor, y: Tensor) -> Tensor:
         """Cross power of every channel with every other at each ring, summed over images.
@@ -511,6 +503,18 @@ def _ring_power(maps: Tensor, window: Window) -> Tensor:
     with torch.autocast(maps.device.type, enabled=False):
         modes = rings.transform(maps)
         return rings.mean(modes.square() if modes.requires_grad else modes.square_())
+
+
+def _image_power(maps: Tensor, window: Window) -> Tensor:
+    """Ring-mean power of each image, averaged over channels, (N, C, H, W) → (N, R)."""
+    count, channels = maps.shape[:2]
+    flat = _tapered(_at_least_float32(maps.contiguous().flatten(0, 1)), window)
+    rings = _cached_rings(*flat.shape[-2:], flat.dtype, flat.device)
+    if channels * rings.count < _MANY_RINGS:
+        return _ring_power(flat, "none").unflatten(0, (count, channels)).mean(1)
+    with torch.autocast(flat.device.type, enabled=False):
+        power = rings.transform(flat).square_().unflatten(0, (count, channels)).mean(1)
+    return rings.mean(power)
 
 
 @lru_cache(maxsize=64)
@@ -587,10 +591,14 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def chunks(maps: Tensor) -> Iterator[Tensor]:
-    """Pieces of the first dimension that stay in cache; an accelerator takes 64 times as much."""
-    budget = _CHUNK_BYTES if maps.device.type == "cpu" else 64 * _CHUNK_BYTES
+    """Pieces of the first dimension that stay in cache; an accelerator takes 128 times as much.
+
+    Of large maps more, so that reading the ring matrix is worth its while.
+    """
+    budget = _CHUNK_BYTES if maps.device.type == "cpu" else 128 * _CHUNK_BYTES
     each = max(1, maps[:1].numel() * max(4, maps.element_size()))
-    return iter(maps.split(max(1, budget // each)))
+    several = _CHUNK_MAPS * maps.shape[-2] * maps.shape[-1] // max(1, maps[:1].numel())
+    return iter(maps.split(max(1, budget // each, several)))
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -633,7 +641,7 @@ def _check_finite(name: str, x: Tensor, result: Tensor) -> None:
             f"{name}: expected finite values, got {bad} NaN or infinite of {x.numel()}"
         )
     largest = float(x.detach().abs().max())
-    if largest > torch.finfo(result.dtype).max ** 0.5 / x.shape[-1]:
+    if largest > torch.finfo(result.dtype).max ** 0.5 / (x.shape[-2] * x.shape[-1]):
         raise ValueError(
             f"{name}: expected values whose squares {result.dtype} can hold, got up to {largest:g}"
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spectralkd.losses.method import (
     Method,
@@ -67,9 +69,31 @@ def overhaul_distance(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def partial_l2(student: Tensor, teacher: Tensor) -> Tensor:
-    """Σ (s - t)², but for elements where t <= 0 and s <= t: any resting neuron will do."""
-    counts = (student > teacher) | (teacher > 0)
-    return ((student - teacher).square() * counts).sum()
+    """Sum of the squares of ``partial_difference``, over all elements."""
+    return _PartialL2.apply(student, teacher)
+
+
+def partial_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    """s - t, but 0 where t <= 0 and s <= t: any resting neuron will do."""
+    return (student - teacher).mul_((student > teacher) | (teacher > 0))
+
+
+class _PartialL2(torch.autograd.Function):
+    """Autograd would keep three tensors of the maps' size; the gradient is twice this one."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        difference = partial_difference(student, teacher)
+        ctx.save_for_backward(difference)
+        return difference.square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_sum: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (difference,) = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        gradient = difference * (2 * by_sum)
+        return gradient if wanted[0] else None, -gradient if wanted[1] else None
 
 
 def margin(weight: Tensor, bias: Tensor) -> Tensor:

@@ -138,10 +138,13 @@ class _BothTerms(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         saved, distances, correlations = [], [], []
         for s, t in zip(chunks(student), chunks(teacher), strict=True):
-            fs, ft = rings.transform(s.flatten(0, 1)), rings.transform(t.flatten(0, 1))
-            pss, ptt = rings.mean(fs * fs), rings.mean(ft * ft)
-            correlation = rings.mean(fs * ft) * (pss.clamp_min(eps) * ptt.clamp_min(eps)).rsqrt()
-            distances.append((_moduli(fs - ft) @ rings.multiplicity[::2]).sum())
+            fs, ft = (rings.transform(maps.contiguous().flatten(0, 1)) for maps in (s, t))
+            product = fs * fs
+            pss = rings.mean(product)
+            ptt = rings.mean(torch.mul(ft, ft, out=product))
+            pst = rings.mean(torch.mul(fs, ft, out=product))
+            correlation = pst * (pss.clamp_min(eps) * ptt.clamp_min(eps)).rsqrt()
+            distances.append(_modulus_sum(torch.sub(fs, ft, out=product), rings))
             correlations.append(correlation[:, 1:].sum())
             saved += [fs, ft, pss, ptt, correlation]
         ctx.save_for_backward(student, teacher, *saved)
@@ -179,7 +182,7 @@ class _BothTerms(torch.autograd.Function):
                         by_l1,
                         by_cps / ctx.count,
                     )
-                    place.copy_(ctx.rings.inverse(modes).view(place.shape))
+                    place.copy_(ctx.rings.adjoint(modes).view(place.shape))
         return results[0], results[1], None, None
 
 
@@ -196,7 +199,8 @@ def _gradient(
 ) -> Tensor:
     """Gradient of both terms by one side's modes in the whole plane, (N, K)."""
     modes = own - other
-    modes.view(len(own), -1, 2).mul_((by_l1 / _moduli(modes))[..., None])
+    scale = by_l1 / (rings.height * rings.width) ** 0.5
+    modes.view(len(own), -1, 2).mul_((_square_moduli(modes).rsqrt_() * scale)[..., None])
     floored = power.clamp_min(eps)
     of_other = (floored * other_power.clamp_min(eps)).rsqrt_()
     of_own = correlation / floored * (power > eps)
@@ -205,10 +209,17 @@ def _gradient(
     return modes.addcmul_(own, rings.spread(of_own * by_cps))
 
 
-def _moduli(modes: Tensor) -> Tensor:
-    """|F| of transforms (N, K) → (N, K/2), with a least value for the sake of its gradient."""
+def _square_moduli(modes: Tensor) -> Tensor:
+    """|F|² of transforms (N, K) → (N, K/2), with a least value for the sake of the gradient."""
+    square = modes.square()
     # Far below float32's resolution of the squares.
-    return modes.square().view(len(modes), -1, 2).sum(-1).clamp_min(1e-14).sqrt()
+    return (square[:, ::2] + square[:, 1::2]).clamp_min(1e-14)
+
+
+def _modulus_sum(modes: Tensor, rings: Rings) -> Tensor:
+    """Σ |F| over maps and the whole plane, of the orthonormal transform."""
+    moduli = _square_moduli(modes).sqrt()
+    return (moduli @ rings.multiplicity[::2]).sum() / (rings.height * rings.width) ** 0.5
 
 
 def spectral_l1(student: Tensor, teacher: Tensor, rings: Rings) -> Tensor:
@@ -217,7 +228,7 @@ def spectral_l1(student: Tensor, teacher: Tensor, rings: Rings) -> Tensor:
     Args:
         student, teacher: (N, K), as ``Rings.transform`` gives them.
     """
-    return (_moduli(teacher - student) @ rings.multiplicity[::2]).sum()
+    return _modulus_sum(teacher - student, rings)
 
 
 def cross_power_dissimilarity(

@@ -170,8 +170,7 @@ def partial_cost(teacher: Tensor, student: Tensor, *, margin: float) -> Tensor:
         Of that shape, in map units²; its mean is ``Distances.partial_l2``.
     """
     target = _target(teacher, student, margin)
-    cost: Tensor = torch.vmap(overhaul.partial_l2)(student.flatten(), target.flatten())
-    return cost.view(target.shape)
+    return overhaul.partial_difference(student, target).square()
 
 
 def correlation(teacher: Tensor, student: Tensor, *, margin: float) -> Tensor:
