@@ -4,6 +4,7 @@ Contestants run in turn, round after round, and each round's ratio is taken with
 machine whose speed drifts drifts for all of them.
 
 ``spectra``  the floor is one ``torch.fft.rfft2`` over the whole batch, its result thrown away
+``scaling``  the data-set spectrum of 1,000×3×32×32, for the same number of pixels
 ``losses``   two ``rfft2``, there and back, of the maps that setup (c) compares
 ``train``    a step of setup (c) with Overhaul alone
 ``widgets``  what a person waits for: 100 ms for a moved slider, 5 s for a first figure, and the
@@ -13,17 +14,24 @@ machine whose speed drifts drifts for all of them.
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
 from spectralkd.data import CIFAR_MEAN, CIFAR_STD, ImageArray, load
@@ -32,13 +40,18 @@ from spectralkd.losses.method import Taps
 from spectralkd.losses.overhaul import overhaul_distance
 from spectralkd.losses.spectral import Spectral
 from spectralkd.models import create_model
-from spectralkd.recipes import get_recipe
+from spectralkd.recipes import Precision, get_recipe
 from spectralkd.spectrum import RadialPowerSpectrum, radial_power, ring_correlation
 from spectralkd.train import fit
 
 SHAPES = ((10_000, 3, 32, 32), (512, 256, 8, 8), (64, 3, 224, 224))
 STAGES = ((64, 32, 32), (128, 16, 16), (256, 8, 8))  # of the WRN-28-4 in setup (c)
 POWERBOX_MAPS = 100
+SCALES = (
+    *((images, 3, 32, 32) for images in (1_000, 10_000, 100_000)),
+    *((1_000, channels, 32, 32) for channels in (30, 300)),
+    *((1_000, 3, side, side) for side in (8, 16, 64, 128, 256)),
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,15 @@ class Timing:
         input: its size, in words.
         seconds: median over the rounds.
         ratio: median over the rounds of seconds over the floor's seconds; the floor has 1.
+        mebibytes: most memory that the call held at a time, beside its input; None where it was
+            not measured.
     """
 
     what: str
     input: str
     seconds: float
     ratio: float
+    mebibytes: float | None = None
 
 
 def bench_spectra(device: str = "cpu", rounds: int = 7) -> list[Timing]:
@@ -78,6 +94,30 @@ def bench_spectra(device: str = "cpu", rounds: int = 7) -> list[Timing]:
             scale = {name: x.shape[0] * x.shape[1] / len(few)}
         timings += _compared(contestants, "×".join(map(str, shape)), device, rounds, scale)
     return timings
+
+
+def bench_scaling(device: str = "cpu", rounds: int = 3, batch: int = 100) -> list[Timing]:
+    """Time the data-set spectrum against images, channels and size, in batches of images.
+
+    The ratio is that of the times of equally many pixels.
+    """
+    calls, pixels = {}, {}
+    for images, *shape in SCALES:
+        name = "×".join(map(str, (images, *shape)))
+        maps = torch.randn(batch, *shape, device=device)
+        calls[name] = partial(_stream, maps, images // batch)
+        pixels[name] = images * math.prod(shape)
+    timings = _compared(calls, f"in batches of {batch}", device, rounds)
+    floor = pixels[timings[0].what]
+    return [
+        replace(
+            timing,
+            what=f"RadialPowerSpectrum {timing.what}",
+            ratio=timing.ratio * floor / pixels[timing.what],
+            mebibytes=peak_mebibytes(calls[timing.what], device),
+        )
+        for timing in timings
+    ]
 
 
 def bench_losses(device: str = "cpu", rounds: int = 9, batch: int = 64) -> list[Timing]:
@@ -117,7 +157,7 @@ def bench_train(
     Args:
         rounds, batch: as it says.
         steps: of an epoch; the second of two is timed, the first one warms up.
-        changes: of the recipe, such as smaller networks.
+        changes: of the recipe, such as smaller networks or another precision.
     """
     settings = {"epochs": 2, "batch_size": batch, "evaluate_every": 2} | changes
     recipe = get_recipe("c", "heo", **settings)
@@ -125,21 +165,46 @@ def bench_train(
     labels = torch.arange(len(pixels)) % 100
     names = tuple(map(str, range(100)))
     data = ImageArray(pixels, labels, names, CIFAR_MEAN, CIFAR_STD)
-    seconds: dict[str, list[float]] = {}
-    order = ("overhaul", "baseline", "kd", "spectral")
+
+    def seconds_of_a_step(name: str, precision: Precision, images: ImageArray = data) -> float:
+        teacher = create_model(recipe.teacher_model)
+        student = create_model(recipe.student_model)
+        method = create_method(name, teacher, student, (3, 32, 32))
+        chosen = replace(recipe, precision=precision)
+        with tempfile.TemporaryDirectory() as folder:
+            run = fit(
+                student, method, images, images.subset(10), chosen, folder, teacher=teacher,
+                progress=False,
+            )  # fmt: skip
+            return float(batch / run.read_metrics()[-1]["images_per_second"])
+
+    contestants: dict[str, tuple[str, Precision]] = {
+        f"step, {name}": (name, recipe.precision)
+        for name in ("overhaul", "baseline", "kd", "spectral")
+    }
+    if recipe.precision == "auto" and cpu_has_bf16():
+        contestants |= {f"step, {n}, bf16": (n, "bf16") for n in ("overhaul", "spectral")}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in tqdm(range(rounds), desc="train", leave=False):
-        for name in order:
-            teacher = create_model(recipe.teacher_model)
-            student = create_model(recipe.student_model)
-            method = create_method(name, teacher, student, (3, 32, 32))
-            with tempfile.TemporaryDirectory() as folder:
-                run = fit(
-                    student, method, data, data.subset(10), recipe, folder, teacher=teacher,
-                    progress=False,
-                )  # fmt: skip
-                rate = run.read_metrics()[-1]["images_per_second"]
-            seconds.setdefault(f"step, {name}", []).append(batch / rate)
-    return _ratios(seconds, f"setup (c), batch {batch}")
+        for name, settings_of in contestants.items():
+            seconds[name].append(seconds_of_a_step(*settings_of))
+    two = data.select(torch.arange(2 * batch))
+    return [
+        replace(
+            timing,
+            mebibytes=peak_mebibytes(
+                partial(seconds_of_a_step, *contestants[timing.what], two),
+                PartialState().device.type,
+            ),
+        )
+        for timing in ratios(seconds, f"setup (c), batch {batch}")
+    ]
+
+
+def cpu_has_bf16() -> bool:
+    """Whether training runs on a CPU with matrix units for bf16 (Intel's AMX)."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return PartialState().device.type == "cpu" and bool(capabilities.get("amx_bf16"))
 
 
 def bench_widgets(rounds: int = 5) -> list[Timing]:
@@ -180,6 +245,29 @@ def bench_widgets(rounds: int = 5) -> list[Timing]:
     ]
 
 
+def _stream(maps: Tensor, batches: int) -> None:
+    metric = RadialPowerSpectrum().to(maps.device)
+    for batch in repeat(maps, batches):
+        metric.update(batch)
+
+
+def peak_mebibytes(call: Callable[[], object], device: str) -> float:
+    """Most memory allocated at a time while ``call`` runs, above what was before."""
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler reports itself to stderr
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(file))
+        events = json.loads(file.read_text())["traceEvents"]
+    return max(e["args"]["Total Allocated"] for e in events if e["name"] == "[memory]") / 2**20
+
+
 def _powerbox(maps: Tensor) -> list[Tensor]:
     """Ring-mean power of each map by powerbox, in the convention of ``radial_power``."""
     from powerbox import get_power
@@ -196,7 +284,7 @@ def _powerbox(maps: Tensor) -> list[Tensor]:
 
 
 def _compared(
-    calls: dict[str, Callable[[], object]],
+    calls: Mapping[str, Callable[[], object]],
     size: str,
     device: str,
     rounds: int,
@@ -213,10 +301,11 @@ def _compared(
             if number > 0:
                 factor = (scale or {}).get(name, 1.0)
                 seconds[name].append(factor * (time.perf_counter() - start))
-    return _ratios(seconds, size)
+    return ratios(seconds, size)
 
 
-def _ratios(seconds: dict[str, list[float]], size: str) -> list[Timing]:
+def ratios(seconds: dict[str, list[float]], size: str) -> list[Timing]:
+    """Timings from the seconds of each round; the first contestant is the floor."""
     floor = next(iter(seconds.values()))
     return [
         Timing(

@@ -20,12 +20,20 @@ from tqdm.auto import tqdm
 
 from spectralkd import __version__, report
 from spectralkd import train as training
-from spectralkd.bench import Timing, bench_losses, bench_spectra, bench_train, bench_widgets
+from spectralkd.bench import (
+    Timing,
+    bench_losses,
+    bench_scaling,
+    bench_spectra,
+    bench_train,
+    bench_widgets,
+)
 from spectralkd.data import load
 from spectralkd.demo import HOW_MEASURED, demo_table, run_demo, write_demo
 from spectralkd.features import Statistics, read_activations
 from spectralkd.losses import METHODS, method_options
 from spectralkd.models import PRETRAINED, create_model, model_stages
+from spectralkd.peers import bench_peers
 from spectralkd.powerlaw import PowerLaw, fit_power_law
 from spectralkd.recipes import Preset, get_recipe, recipe_options
 from spectralkd.records import FOLDER, Size
@@ -367,10 +375,15 @@ def _method_options(method: str, given: list[str]) -> dict[str, Any]:
 @app.command()
 def bench(
     what: Annotated[
-        list[str] | None, typer.Argument(help="spectra, losses, train, widgets; all without.")
+        list[str] | None,
+        typer.Argument(help="spectra, scaling, losses, train, widgets, peers; all without."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Of spectra and losses, such as cuda; the best there is.")
+        str | None,
+        typer.Option(help="Of spectra, scaling and losses, such as cuda; the best there is."),
+    ] = None,
+    clones: Annotated[
+        Path | None, typer.Option(help="Folder of the peers' clones; no peers without.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a record instead.")] = False,
 ) -> None:
@@ -378,10 +391,13 @@ def bench(
     place = device or _best_device()
     benches: dict[str, Callable[[], list[Timing]]] = {
         "spectra": functools.partial(bench_spectra, place),
+        "scaling": functools.partial(bench_scaling, place),
         "losses": functools.partial(bench_losses, place),
         "train": bench_train,
         "widgets": bench_widgets,
     }
+    if clones is not None or "peers" in (what or ()):
+        benches["peers"] = functools.partial(bench_peers, clones or Path())
     if unknown := sorted(set(what or ()) - set(benches)):
         raise ValueError(f"bench: expected some of {', '.join(benches)}, got {unknown}")
     timings = {name: benches[name]() for name in what or benches}
@@ -398,8 +414,17 @@ def bench(
         print(json.dumps({"machine": machine, **records}))
         return
     for measured in timings.values():
-        rows = [(t.what, t.input, f"{1e3 * t.seconds:.1f}", f"{t.ratio:.2f}") for t in measured]
-        print(format_table(("call", "input", "ms", "ratio to the first"), rows), end="\n\n")
+        rows = [
+            (
+                t.what,
+                t.input,
+                f"{1e3 * t.seconds:.1f}",
+                f"{t.ratio:.2f}",
+                "–" if t.mebibytes is None else f"{t.mebibytes:.0f}",
+            )
+            for t in measured
+        ]
+        print(format_table(("call", "input", "ms", "ratio", "peak MiB"), rows), end="\n\n")
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 

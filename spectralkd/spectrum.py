@@ -38,7 +38,7 @@ _DENSE_RING_PIXELS = 256 * 256
 # From so many rings of all channels on, it is faster to average power over channels first.
 _MANY_RINGS = 64
 _CHUNK_BYTES = 2 * 2**20
-_CHUNK_MAPS = 32
+_CHUNK_MAPS = 64
 
 
 class Spectrum(NamedTuple):

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -520,6 +521,8 @@ def _accelerator(recipe: Recipe, run: str | Path, tracker: str | None) -> Accele
         and torch.cuda.is_available()
         and torch.cuda.is_bf16_supported(including_emulation=False)
     )
+    # accelerate holds a process to its first precision; here it is each run's own.
+    AcceleratorState._reset_state()
     # Before the training proper some methods leave the classifier out of the loss.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(

@@ -342,7 +342,7 @@ def test_overhaul() -> None:
     for number, expected in enumerate(OVERHAUL_MARGINS):
         margins = method.get_buffer(f"margin{number}").flatten().tolist()
         assert margins == double([float(value) for value in expected.split()])
-    pairs = method.reduced(student, teacher)
+    pairs = [method.reduced(stage, student, teacher) for stage in range(3)]
     stages = [partial_l2(s, t).item() for s, t in pairs]
     assert stages == single([2300.69424729643, 464.677485061426, 184.068713844305])
     terms = method(student, teacher, LABELS)

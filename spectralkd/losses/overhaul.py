@@ -46,26 +46,31 @@ class Overhaul(Method):
     def forward(
         self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
-        pairs = self.reduced(student, teacher)
+        stages = range(len(self.connectors))
+        distances = [partial_l2(*self.reduced(stage, student, teacher)) for stage in stages]
         return {
             "ce": cross_entropy(student, labels),
-            "overhaul": self.alpha * overhaul_distance(pairs) / len(labels),
+            "overhaul": self.alpha * over_stages(distances) / len(labels),
         }
 
-    def reduced(self, student: Reading, teacher: Reading) -> list[tuple[Tensor, Tensor]]:
-        """R_S and R_T of each stage, (N, M, H, W) float32 with the teacher's channels."""
-        pairs = []
-        for number, connect in enumerate(self.connectors):
-            s, t = connect(student.maps[number]).float(), teacher.maps[number].float()
-            pairs.append((s, torch.maximum(t, self.get_buffer(f"margin{number}"))))
-        return pairs
+    def reduced(self, stage: int, student: Reading, teacher: Reading) -> tuple[Tensor, Tensor]:
+        """R_S and R_T of a stage, (N, M, H, W) float32 with the teacher's channels.
+
+        One stage at a time, so that its maps can be forgotten before the next are made.
+        """
+        s = self.connectors[stage](student.maps[stage]).float()
+        return s, torch.maximum(teacher.maps[stage].float(), self.get_buffer(f"margin{stage}"))
 
 
 def overhaul_distance(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Σ over stages of 2^-(n-i-1) × the partial L2 of (student, teacher) maps."""
-    weights = stage_weights(len(pairs))
-    terms = [w * partial_l2(s, t) for w, (s, t) in zip(weights, pairs, strict=True)]
-    return torch.stack(terms).sum()
+    return over_stages([partial_l2(s, t) for s, t in pairs])
+
+
+def over_stages(distances: list[Tensor]) -> Tensor:
+    """Σ over stages of 2^-(n-i-1) × the stage's distance, a scalar."""
+    weights = stage_weights(len(distances))
+    return torch.stack([w * d for w, d in zip(weights, distances, strict=True)]).sum()
 
 
 def partial_l2(student: Tensor, teacher: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spectralkd.losses.method import Reading, Taps, cross_entropy, stage_weights
-from spectralkd.losses.overhaul import Overhaul, overhaul_distance
+from spectralkd.losses.overhaul import Overhaul, over_stages, partial_l2
 from spectralkd.spectrum import Rings, check_choice, chunks
 
 Reduction = Literal["sum", "mean"]
@@ -90,33 +90,40 @@ class Spectral(Overhaul):
     def forward(
         self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
-        pairs = self.reduced(student, teacher)
+        distances, l1, cps = [], [], []
+        for stage in range(len(self.connectors)):
+            s, t = self.reduced(stage, student, teacher)
+            if self.alpha:
+                distances.append(partial_l2(s, t))
+            if self.beta or self.gamma:
+                seen = teacher.maps[stage].float() if self.teacher_map == "identity" else t
+                distance, dissimilarity = self.stage_terms(stage, s, seen)
+                l1.append(distance)
+                cps.append(dissimilarity)
         terms = {"ce": cross_entropy(student, labels)}
         if self.alpha:
-            terms["overhaul"] = self.alpha * overhaul_distance(pairs) / len(labels)
-        if self.teacher_map == "identity":
-            pairs = [(s, t.float()) for (s, _), t in zip(pairs, teacher.maps, strict=True)]
-        if not (self.beta or self.gamma):
-            return terms
-        l1, cps = self.spectral_terms(pairs)
+            terms["overhaul"] = self.alpha * over_stages(distances) / len(labels)
         if self.beta:
-            terms["l1"] = self.beta * l1
+            terms["l1"] = self.beta * torch.stack(l1).sum()
         if self.gamma:
-            terms["cps"] = self.gamma * cps
+            terms["cps"] = self.gamma * torch.stack(cps).sum()
         return terms
 
     def spectral_terms(self, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """L_L1 and L_CPS of (student, teacher) maps, (N, M, H, W) each, over all stages."""
-        l1 = cps = torch.zeros((), device=pairs[0][0].device)
-        with torch.autocast(pairs[0][0].device.type, enabled=False):
-            for number, (s, t) in enumerate(pairs):
-                rings = self.rings[number]
-                assert isinstance(rings, Rings)
-                distance, dissimilarity = _BothTerms.apply(s, t, rings, self.eps)
-                scale = s[0].numel() if self.l1_reduction == "mean" else 1
-                l1 = l1 + self.l1_weights[number] / (len(s) * scale) * distance
-                cps = cps + self.cps_weights[number] * dissimilarity
+        stages = [self.stage_terms(stage, s, t) for stage, (s, t) in enumerate(pairs)]
+        l1, cps = (torch.stack(terms).sum() for terms in zip(*stages, strict=True))
         return l1, cps
+
+    def stage_terms(self, stage: int, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """A stage's part of L_L1 and of L_CPS."""
+        rings = self.rings[stage]
+        assert isinstance(rings, Rings)
+        with torch.autocast(student.device.type, enabled=False):
+            distance, dissimilarity = _BothTerms.apply(student, teacher, rings, self.eps)
+        scale = student[0].numel() if self.l1_reduction == "mean" else 1
+        l1 = self.l1_weights[stage] / (len(student) * scale) * distance
+        return l1, self.cps_weights[stage] * dissimilarity
 
 
 class _BothTerms(torch.autograd.Function):
@@ -147,7 +154,9 @@ class _BothTerms(torch.autograd.Function):
             distances.append(_modulus_sum(torch.sub(fs, ft, out=product), rings))
             correlations.append(correlation[:, 1:].sum())
             saved += [fs, ft, pss, ptt, correlation]
-        ctx.save_for_backward(student, teacher, *saved)
+        # Not the maps: nothing else needs them any more.
+        ctx.save_for_backward(*saved)
+        ctx.layouts = [(maps.shape, maps.stride()) for maps in (student, teacher)]
         ctx.rings, ctx.eps = rings, eps
         ctx.count = student.shape[0] * student.shape[1] * (rings.count - 1)
         return torch.stack(distances).sum(), 1 - torch.stack(correlations).sum() / ctx.count
@@ -157,11 +166,13 @@ class _BothTerms(torch.autograd.Function):
     def backward(
         ctx: Any, by_l1: Tensor, by_cps: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        student, teacher, *saved = ctx.saved_tensors
+        saved = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
         results = [
-            torch.empty_like(maps) if w else None
-            for maps, w in zip((student, teacher), wanted, strict=True)
+            torch.empty_strided(*layout, dtype=saved[0].dtype, device=saved[0].device)
+            if w
+            else None
+            for layout, w in zip(ctx.layouts, wanted, strict=True)
         ]
         places = [chunks(result) if result is not None else repeat(None) for result in results]
         for number, (by_student, by_teacher) in enumerate(

@@ -38,7 +38,7 @@ class MobileNet(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(32)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         blocks, channels_in = OrderedDict[str, nn.Module](), 32
         for number, (channels, stride) in enumerate(BLOCKS, start=1):
             blocks[str(number)] = _block(channels_in, channels, stride)
@@ -60,9 +60,9 @@ def _block(channels_in: int, channels: int, stride: int) -> nn.Sequential:
         OrderedDict[str, nn.Module](
             depthwise=depthwise,
             bn1=nn.BatchNorm2d(channels_in),
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             pointwise=nn.Conv2d(channels_in, channels, 1, bias=False),
             bn2=nn.BatchNorm2d(channels),
-            relu2=nn.ReLU(),
+            relu2=nn.ReLU(inplace=True),
         )
     )

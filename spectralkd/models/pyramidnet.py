@@ -25,7 +25,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.conv1(self.bn1(x))
-        residual = self.bn3(self.conv2(functional.relu(self.bn2(residual))))
+        residual = self.bn3(self.conv2(functional.relu(self.bn2(residual), inplace=True)))
         return _add_padded(residual, x, self.stride)
 
 
@@ -47,8 +47,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.conv1(self.bn1(x))
-        residual = self.conv2(functional.relu(self.bn2(residual)))
-        residual = self.bn4(self.conv3(functional.relu(self.bn3(residual))))
+        residual = self.conv2(functional.relu(self.bn2(residual), inplace=True))
+        residual = self.bn4(self.conv3(functional.relu(self.bn3(residual), inplace=True)))
         return _add_padded(residual, x, self.stride)
 
 
@@ -98,7 +98,7 @@ class PyramidNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.group3(self.group2(self.group1(self.bn(self.conv(x)))))
-        return self.fc(functional.relu(self.bn_final(x)).mean((2, 3)))
+        return self.fc(functional.relu(self.bn_final(x), inplace=True).mean((2, 3)))
 
 
 def _add_padded(residual: Tensor, x: Tensor, stride: int) -> Tensor:

@@ -25,8 +25,8 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = functional.relu(self.bn1(x))
-        residual = self.conv2(functional.relu(self.bn2(self.conv1(activated))))
+        activated = functional.relu(self.bn1(x), inplace=True)
+        residual = self.conv2(functional.relu(self.bn2(self.conv1(activated)), inplace=True))
         return residual + (x if self.shortcut is None else self.shortcut(activated))
 
 
@@ -65,7 +65,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.group3(self.group2(self.group1(self.conv(x))))
-        return self.fc(functional.relu(self.bn(x)).mean((2, 3)))
+        return self.fc(functional.relu(self.bn(x), inplace=True).mean((2, 3)))
 
 
 def _group(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
