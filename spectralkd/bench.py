@@ -13,6 +13,7 @@ machine whose speed drifts drifts for all of them.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import math
@@ -253,6 +254,7 @@ def _stream(maps: Tensor, batches: int) -> None:
 
 def peak_mebibytes(call: Callable[[], object], device: str) -> float:
     """Most memory allocated at a time while ``call`` runs, above what was before."""
+    gc.collect()
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -265,7 +267,10 @@ def peak_mebibytes(call: Callable[[], object], device: str) -> float:
         file = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(file))
         events = json.loads(file.read_text())["traceEvents"]
-    return max(e["args"]["Total Allocated"] for e in events if e["name"] == "[memory]") / 2**20
+    events = [e for e in events if e["name"] == "[memory]"]
+    first = min(events, key=lambda e: e["ts"])["args"]
+    before = first["Total Allocated"] - first["Bytes"]
+    return (max(e["args"]["Total Allocated"] for e in events) - before) / 2**20
 
 
 def _powerbox(maps: Tensor) -> list[Tensor]:

@@ -120,12 +120,6 @@ def bench_peers(
             raise RuntimeError(f"{name}: expected our loss to be its {theirs:.6f}, got {ours:.6f}")
         ready = [(images, targets)] * (steps + 1)
         loader = _loader(peer, data, batch)
-        memory = {
-            "spectralkd": peak_mebibytes(
-                partial(_our_seconds, peer, two, batch, "auto"), device.type
-            ),
-            name: peak_mebibytes(partial(peer.step, images, targets), device.type),
-        }
         seconds: dict[str, list[float]] = {}
         for _ in tqdm(range(rounds), desc=name, leave=False):
             taken = {
@@ -138,6 +132,12 @@ def bench_peers(
             for call, value in taken.items():
                 seconds.setdefault(call, []).append(value)
         method = type(peer.method).__name__
+        memory = {
+            "spectralkd": peak_mebibytes(
+                partial(_our_seconds, peer, two, batch, "auto"), device.type
+            ),
+            name: peak_mebibytes(partial(peer.step, images, targets), device.type),
+        }
         size = f"step, {method}, batch {batch}, loss {theirs:.3f}"
         timings += [replace(t, mebibytes=memory.get(t.what)) for t in ratios(seconds, size)]
     return timings
