@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -41,7 +42,7 @@ from spectralkd.losses.method import Taps
 from spectralkd.losses.overhaul import overhaul_distance
 from spectralkd.losses.spectral import Spectral
 from spectralkd.models import create_model
-from spectralkd.recipes import Precision, get_recipe
+from spectralkd.recipes import get_recipe
 from spectralkd.spectrum import RadialPowerSpectrum, radial_power, ring_correlation
 from spectralkd.train import fit
 
@@ -167,28 +168,31 @@ def bench_train(
     names = tuple(map(str, range(100)))
     data = ImageArray(pixels, labels, names, CIFAR_MEAN, CIFAR_STD)
 
-    def seconds_of_a_step(name: str, precision: Precision, images: ImageArray = data) -> float:
+    def seconds_of_a_step(name: str, other: dict[str, Any], images: ImageArray = data) -> float:
         teacher = create_model(recipe.teacher_model)
         student = create_model(recipe.student_model)
         method = create_method(name, teacher, student, (3, 32, 32))
-        chosen = replace(recipe, precision=precision)
         with tempfile.TemporaryDirectory() as folder:
             run = fit(
-                student, method, images, images.subset(10), chosen, folder, teacher=teacher,
-                progress=False,
+                student, method, images, images.subset(10), replace(recipe, **other), folder,
+                teacher=teacher, progress=False,
             )  # fmt: skip
             return float(batch / run.read_metrics()[-1]["images_per_second"])
 
-    contestants: dict[str, tuple[str, Precision]] = {
-        f"step, {name}": (name, recipe.precision)
+    variants: dict[str, dict[str, Any]] = {"": {}}
+    if cpu_has_bf16():
+        variants |= {", bf16": {"precision": "bf16"}}
+    elif PartialState().device.type == "cuda":
+        variants |= {", eager": {"compile": "no"}, ", graph": {"compile": "graph"}}
+    contestants = {
+        f"step, {name}{variant}": (name, other)
+        for variant, other in variants.items()
         for name in ("overhaul", "baseline", "kd", "spectral")
     }
-    if recipe.precision == "auto" and cpu_has_bf16():
-        contestants |= {f"step, {n}, bf16": (n, "bf16") for n in ("overhaul", "spectral")}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in tqdm(range(rounds), desc="train", leave=False):
-        for name, settings_of in contestants.items():
-            seconds[name].append(seconds_of_a_step(*settings_of))
+        for name, contestant in contestants.items():
+            seconds[name].append(seconds_of_a_step(*contestant))
     two = data.select(torch.arange(2 * batch))
     return [
         replace(

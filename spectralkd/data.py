@@ -87,6 +87,10 @@ class ImageArray:
     def subset(self, count: int) -> ImageArray:
         return self.select(_spread(len(self), count))
 
+    def to(self, device: torch.device | str) -> ImageArray:
+        """The same on a device, where its batches are then made."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
     def batches(self, size: int, *, normalize: bool = True) -> Batches:
         return _ArrayBatches(self, size, normalize)
 

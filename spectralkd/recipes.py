@@ -18,7 +18,7 @@ from spectralkd.spectrum import check_choice
 
 Preset = Literal["paper", "heo"]
 Precision = Literal["auto", "float32", "bf16"]
-Compile = Literal["auto", "yes", "no"]
+Compile = Literal["auto", "yes", "no", "graph"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Recipe:
     evaluate_every: Annotated[int, "Epochs between evaluations; the last is always one."] = 1
     spectra_every: Annotated[int, "Epochs between measurements of spectra; 0 is never."] = 0
     precision: Annotated[Precision, "auto is bf16 on GPUs that have it."] = "auto"
-    compile: Annotated[Compile, "torch.compile; auto is yes on GPUs."] = "auto"
+    compile: Annotated[
+        Compile, "torch.compile; graph also replays whole steps on a GPU; auto is yes on GPUs."
+    ] = "auto"
     checkpoint_seconds: Annotated[float, "Least time between checkpoints."] = 60.0
     workers: Annotated[int, "Processes that read image files."] = 4
 

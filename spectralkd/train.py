@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from spectralkd.batches import training_stream
-from spectralkd.data import ImageData, hold_out, load
+from spectralkd.data import ImageArray, ImageData, hold_out, load
 from spectralkd.features import FeatureReader, activation_spectra, evaluation
 from spectralkd.losses import Method, Phase, Reading, create_method, method_options
 from spectralkd.models import create_model, model_stages
 from spectralkd.powerlaw import fit_power_law
 from spectralkd.recipes import FREE_FIELDS, Recipe
+from spectralkd.replay import Replayed
 from spectralkd.runs import Run, file_digest
 from spectralkd.weights import load_weights
 
@@ -264,6 +265,7 @@ class _Loop:
     accelerator: Accelerator
     progress: bool
     stop: Callable[[], bool] | None = None
+    advance: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, init=False)
 
     def run(self) -> None:
         """Go on from the last checkpoint, or begin, and finish."""
@@ -280,6 +282,8 @@ class _Loop:
             world=accelerator.num_processes,
             workers=self.recipe.workers,
         )
+        if isinstance(self.validation, ImageArray):
+            self.validation = self.validation.to(device)
         for model in filter(None, (self.student, self.teacher)):
             model.to(device)
             model.to(memory_format=torch.channels_last)
@@ -338,6 +342,7 @@ class _Loop:
             if state:
                 optimizer.load_state_dict(state["optimizer"])
             step, optimizer = self.accelerator.prepare(step, optimizer)
+            self.advance = None
             while self.at.epoch < self.epochs[self.at.phase]:
                 rng, state = (state["rng"] if state else None), None
                 self._epoch(phase, step, read_teacher, optimizer, rng)
@@ -354,11 +359,16 @@ class _Loop:
         at, recipe, world = self.at, self.recipe, self.accelerator.num_processes
         last_phase = at.phase == len(self.epochs) - 1
         lr = phase.lr or (recipe.lr_at(at.epoch) if last_phase else recipe.lr)
+        changed = any(group["lr"] != lr for group in optimizer.param_groups)
         for group in optimizer.param_groups:
             group["lr"] = lr
         drops = at.epoch in recipe.drop_epochs() and last_phase and at.step == 0
         if drops and recipe.restart_momentum:
             optimizer.state.clear()
+        if self.advance is None or changed or drops:
+            # A recorded step holds its learning rate and its momentum's memory.
+            self.advance = self._advance(phase, step, read_teacher, optimizer)
+        advance = self.advance
         number = sum(self.epochs[: at.phase]) + at.epoch
         if rng is not None and at.step > 0:
             torch.set_rng_state(rng)
@@ -369,16 +379,8 @@ class _Loop:
         self.bar.set_description(f"{phase.name} {at.epoch + 1}/{self.epochs[at.phase]}")
         begun, seen = time.monotonic(), at.images if at.step else 0
         for images, labels in self.stream.epoch(number, at.step):
-            images.requires_grad_(self.method.input_gradient)
-            terms = step(images, labels, read_teacher(images), phase)
-            # Processes' gradients are averaged; their shares of the last batch may differ by one.
-            start = at.step * recipe.batch_size
-            whole = min(recipe.batch_size, len(self.training) - start)
-            values = torch.stack(list(terms.values())).float()
-            self.accelerator.backward(values.sum() * (len(labels) * world / whole))
-            optimizer.step()
-            optimizer.zero_grad()
-            self._count(list(terms), values.detach(), len(labels))
+            values = advance(images, labels)
+            self._count(values, len(labels))
             self.bar.update()
             stopping = world == 1 and self.stop is not None and self.stop()
             if stopping or (world == 1 and self._due() and at.step < self.stream.steps):
@@ -389,11 +391,38 @@ class _Loop:
         seconds = time.monotonic() - begun
         self._close_epoch(phase, lr, (at.images - seen) / max(seconds, 1e-9), optimizer)
 
-    def _count(self, names: list[str], values: Tensor, images: int) -> None:
+    def _advance(
+        self,
+        phase: Phase,
+        step: nn.Module,
+        read_teacher: Callable[[Tensor], Reading],
+        optimizer: torch.optim.Optimizer,
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """What takes a training step on images and labels, and returns the terms of the loss."""
+        recipe, world = self.recipe, self.accelerator.num_processes
+
+        def advance(images: Tensor, labels: Tensor) -> Tensor:
+            images.requires_grad_(self.method.input_gradient)
+            terms = step(images, labels, read_teacher(images), phase)
+            self.names = list(terms)
+            # Processes' gradients are averaged; their shares of the last batch may differ by one.
+            start = self.at.step * recipe.batch_size
+            whole = min(recipe.batch_size, len(self.training) - start)
+            values = torch.stack(list(terms.values())).float()
+            self.accelerator.backward(values.sum() * (len(labels) * world / whole))
+            optimizer.step()
+            optimizer.zero_grad()
+            return values.detach()
+
+        if _replays(recipe, self.method, self.accelerator):
+            return Replayed(advance, recipe.batch_size)
+        return advance
+
+    def _count(self, values: Tensor, images: int) -> None:
         """Add a step's terms up where they are: nothing waits for the device."""
         at = self.at
         if at.step == 0:
-            at.terms, at.images = names, 0
+            at.terms, at.images = self.names, 0
             at.sums, at.spoilt = torch.zeros_like(values), torch.full_like(values, math.inf)
         at.sums += values * images
         now = torch.where(torch.isfinite(values), math.inf, at.step + 1.0)
@@ -466,7 +495,8 @@ class _Loop:
             torch.compiler.reset()
         if teacher is None or not method.needs_teacher:
             step = _Step(self.student, method, ())
-            step.terms = torch.compile(step._terms, dynamic=False) if compiled else step._terms
+            if compiled:
+                step.terms = self._compiled(step._terms)
             yield step, lambda images: Reading(images, images.new_zeros(0), ())
             return
         student_layers, layers = (
@@ -474,9 +504,10 @@ class _Loop:
             for model in (self.student, teacher)
         )
         step = _Step(self.student, method, student_layers)
-        step.terms = torch.compile(step._terms, dynamic=False) if compiled else step._terms
         reader = FeatureReader(teacher, layers)
-        call = torch.compile(reader, dynamic=False) if compiled else reader
+        call: Callable[..., Any] = reader
+        if compiled:
+            step.terms, call = self._compiled(step._terms), self._compiled(reader)
 
         def read(images: Tensor) -> Reading:
             with torch.set_grad_enabled(method.input_gradient), self.accelerator.autocast():
@@ -489,6 +520,17 @@ class _Loop:
             reader.remove()
             if step.reader is not None:
                 step.reader.remove()
+
+    def _compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiled for whole batches: for the last, smaller one it would be compiled anew."""
+        process, world = self.accelerator.process_index, self.accelerator.num_processes
+        share = len(range(process, self.recipe.batch_size, world))
+        compiled = torch.compile(call, dynamic=False)
+
+        def of_whole_batches(images: Tensor, *others: Any) -> Any:
+            return (compiled if len(images) == share else call)(images, *others)
+
+        return of_whole_batches
 
 
 def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None]:
@@ -601,8 +643,21 @@ def _teacher_weights(path: Path, network: str) -> Path:
 
 def _compiles(recipe: Recipe, method: Method, device: torch.device) -> bool:
     # Double backward does not go through compiled code.
-    wanted = recipe.compile == "yes" or (recipe.compile == "auto" and device.type == "cuda")
+    wanted = recipe.compile in ("yes", "graph") or (
+        recipe.compile == "auto" and device.type == "cuda"
+    )
     return wanted and not method.input_gradient
+
+
+def _replays(recipe: Recipe, method: Method, accelerator: Accelerator) -> bool:
+    if recipe.compile != "graph":
+        return False
+    if accelerator.device.type != "cuda" or accelerator.num_processes > 1:
+        raise ValueError(
+            f"compile: expected one CUDA device for graph, got {accelerator.num_processes} × "
+            f"{accelerator.device.type}"
+        )
+    return not method.input_gradient
 
 
 @contextmanager

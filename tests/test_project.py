@@ -22,10 +22,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = [
     {"__main__"},
     {"cli"},
+    {"peers"},
     {"demo", "study", "bench"},
     {"notebook"},
     {"report", "train", "results", "launch"},
-    {"batches", "recipes", "losses", "views", "agreement", "records"},
+    {"batches", "recipes", "replay", "losses", "views", "agreement", "records"},
     {"tables", "features", "kernels", "data", "runs"},
     {"models", "powerlaw"},
     {"spectrum", "weights"},

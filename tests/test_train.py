@@ -7,6 +7,8 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd import replay
+from spectralkd import train as training
 from spectralkd.batches import training_stream
 from spectralkd.data import hold_out, load, photos
 from spectralkd.losses import METHODS, Method, create_method
@@ -162,6 +166,59 @@ def test_compiled_and_bf16_runs_follow_the_plain_one(
             if term in plain:
                 near = pytest.approx(plain[term], rel=tolerance, abs=tolerance / 25)
                 assert other[term] == near, term
+
+
+@pytest.mark.parametrize("method", ["spectral", "ft"])
+def test_a_replayed_run_is_the_plain_one(method: str, tmp_path: Path, monkeypatch) -> None:
+    """All that a recorded step hears of a batch goes through its own memory.
+
+    On a GPU a record plays kernels; here it runs the step again on the tensors it was made with.
+    """
+    played = []
+
+    def record(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        result = torch.empty(0)
+
+        def play() -> Tensor:
+            nonlocal result
+            played.append(1)
+            again = call()
+            result = result.new_empty(again.shape) if result.numel() == 0 else result
+            return result.copy_(again)
+
+        return play
+
+    monkeypatch.setattr(replay, "record", record)
+    monkeypatch.setattr(training, "_replays", lambda recipe, *_: recipe.compile == "graph")
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+    torch.manual_seed(0)
+    save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
+    runs = []
+    for compiled in ("no", "graph"):
+        # Nine whole batches and a smaller one an epoch; the momentum is forgotten at each drop.
+        recipe = tiny(epochs=4, batch_size=10, train_images=95, compile=compiled)
+        recipe = replace(recipe, restart_momentum=True)
+        options = {"paraphraser_epochs": 1} if method == "ft" else {}
+        weights = tmp_path / "t.safetensors"
+        run = distill(
+            recipe,
+            tmp_path / compiled,
+            method=method,
+            teacher=weights,
+            options=options,
+            progress=False,
+        )
+        runs.append(run)
+    plain, replayed = (without_rates(run.read_metrics()) for run in runs)
+    assert replayed == plain
+    # Three steps are taken as they are in each phase, and after each of two drops.
+    phases = 2 if method == "ft" else 1
+    assert len(played) == 9 * (4 + phases - 1) - 3 * (3 + phases - 1)
+
+
+def test_a_graph_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="compile: expected one CUDA device for graph, got 1 × c"):
+        train(tiny(compile="graph"), tmp_path, role="student", progress=False)
 
 
 def test_the_teacher_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""A training step recorded as a CUDA graph and played again: one launch a step for the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3
+
+
+class Replayed:
+    """A step on batches of one size, the first few as they are, the others played from a record.
+
+    By the time it is recorded a step must have allocated and tuned all it keeps. Batches of
+    another size are never played. Not yet run on a GPU.
+
+    Args:
+        step: of images and labels; all else that it reads or writes stays where it is in memory.
+        size: images of a batch that is played.
+
+    Returns (when called) what ``step`` returns; the next call overwrites it.
+    """
+
+    def __init__(self, step: Callable[[Tensor, Tensor], Tensor], size: int) -> None:
+        self.step, self.size, self.steps = step, size, 0
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        if len(images) != self.size or self.steps < WARM_UP:
+            self.steps += len(images) == self.size
+            return self.step(images, labels)
+        if self.steps == WARM_UP:
+            self.images, self.labels = images.clone(), labels.clone()
+            self.play = record(lambda: self.step(self.images, self.labels))
+            self.steps += 1
+        self.images.copy_(images)
+        self.labels.copy_(labels)
+        return self.play()
+
+
+def record(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Record ``call`` without running it; what is returned plays it, always into one tensor."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+
+    def play() -> Tensor:
+        graph.replay()
+        return result
+
+    return play
