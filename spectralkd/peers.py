@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
 import re
 import sys
 import tempfile
@@ -63,7 +64,7 @@ class _Peer:
 
     Attributes:
         step: its training step on images (N, 3, 32, 32) and labels (N,); the loss.
-        workers, padding: of its data loader and of the images there.
+        workers, padding: of its data loader (no more than there are cores) and of the images there.
         teacher, student, method: ours.
     """
 
@@ -160,7 +161,7 @@ def _heo(clone: Path, device: torch.device, frozen: bool = False) -> _Peer:
         optimizer.step()
         cross_entropy.item()
         (logits.argmax(1) == labels).sum().item()
-        return float(loss)
+        return loss.item()
 
     ours = _ours("overhaul", theirs, distiller.Connectors)
     return _Peer(step, 4, "reflect", *ours)
@@ -186,7 +187,7 @@ def _rep(clone: Path, device: torch.device) -> _Peer:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return _Peer(step, 8, "constant", *_ours("kd", [teacher, student]))
 
@@ -210,7 +211,7 @@ def _md(clone: Path, device: torch.device) -> _Peer:
         loss.backward()
         optimizer.step()
         _accuracies(logits, labels)
-        return float(loss)
+        return loss.item()
 
     teacher, student, method = _ours("overhaul", theirs, distiller.connectors.connectors)
     method.phases = (Phase("train", teacher_statistics="running"),)
@@ -308,7 +309,8 @@ def _loader(peer: _Peer, data: ImageArray, batch: int) -> DataLoader[tuple[Tenso
         transforms.Normalize(CIFAR_MEAN, CIFAR_STD),
     ]
     images = _Cifar(data, transforms.Compose(steps))
-    return DataLoader(images, batch, shuffle=True, num_workers=peer.workers)
+    workers = min(peer.workers, os.cpu_count() or 1)
+    return DataLoader(images, batch, shuffle=True, num_workers=workers)
 
 
 class _Cifar(datasets.CIFAR100):

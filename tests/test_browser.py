@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -63,22 +64,28 @@ def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
     handle.focus()
     page.page.evaluate(
         f"""() => {{
-          window.seen = null
-          const name = {fit}, figure = {SPECTRA}
-          addEventListener('keydown', () => {{ window.begun = performance.now() }}, true)
+          const figure = {SPECTRA}
+          let name
+          addEventListener('keydown', () => {{
+            [name, window.seen, window.begun] = [{fit}, null, performance.now()]
+          }}, true)
           figure.on('plotly_afterplot', () => {{
             if ({fit} != name) window.seen ??= performance.now()
           }})
         }}"""
     )
-    page.page.keyboard.press("ArrowRight")
-    until(page, "window.seen != null")
+    taken = []
+    for key in ["ArrowRight", "ArrowLeft"] * 3 + ["ArrowRight"]:
+        page.page.keyboard.press(key)
+        until(page, "window.seen != null")
+        taken.append(page.page.evaluate("window.seen - window.begun"))
     after = [page.page.evaluate(what) for what in (fit, drawn, axis, curve)]
     assert after[0] != before[0]
     assert after[1] != before[1]
     assert after[2:] == before[2:]
+    print(f"from a key to the drawn fit: {median(taken):.0f} ms, at most {max(taken):.0f} ms")
     # 100 ms are the aim; a busy machine of two cores is given five times as long.
-    assert page.page.evaluate("window.seen - window.begun") < 500
+    assert median(taken) < 500
 
     page.page.get_by_label("conv", exact=True).check()
     until(page, f"{SPECTRA}._fullData.some(trace => trace.name?.startsWith('conv'))")

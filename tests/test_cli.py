@@ -94,20 +94,6 @@ def test_weights_that_do_not_fit_name_the_parameter(tmp_path: Path) -> None:
     assert "weights: w.pt" in done.stderr
 
 
-def test_bench_prints_ratios_to_its_floor(tmp_path: Path, monkeypatch) -> None:
-    from typer.testing import CliRunner
-
-    from spectralkd import bench, cli
-
-    monkeypatch.setattr(bench, "SHAPES", ((4, 3, 32, 32),))
-    result = CliRunner().invoke(cli.app, ["bench", "spectra", "--json", "--device", "cpu"])
-    record = json.loads(result.stdout)
-    assert record["machine"]["torch"] == torch.__version__
-    assert record["spectra"][0]["what"] == "torch.fft.rfft2"
-    assert record["spectra"][0]["ratio"] == 1
-    assert all(timing["seconds"] > 0 for timing in record["spectra"])
-
-
 TINY = ["--epochs", 1, "--train-images", 60, "--validation-images", 60, "--batch-size", 20]
 
 
@@ -177,31 +163,6 @@ def test_a_wrong_run_ends_in_one_line(args: list[str], says: str, tmp_path: Path
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert re.search(says, done.stderr)
-
-
-def test_bench_measures_losses_steps_and_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    from spectralkd import bench
-
-    small = {"teacher_model": "wrn10_1", "student_model": "wrn10_1"}
-    timings = bench.bench_train(rounds=1, batch=8, steps=2, **small)
-    assert timings[0].what == "step, overhaul"
-    assert timings[0].ratio == 1
-    monkeypatch.setattr(bench, "STAGES", ((4, 16, 16), (8, 8, 8)))
-    taken = {t.what: t.seconds for t in bench.bench_losses(rounds=1, batch=2)}
-    assert set(taken) == {"two rfft2", "L_L1 + L_CPS", "L_overhaul"}
-    widgets = bench.bench_widgets(rounds=1)
-    assert all(t.seconds > 0 for t in timings + widgets)
-
-
-def test_powerbox_has_the_numbers_of_radial_power() -> None:
-    pytest.importorskip("powerbox")
-    from spectralkd.bench import _powerbox
-    from spectralkd.spectrum import radial_power
-
-    for size in (8, 15, 32):
-        maps = torch.randn(3, size, size, generator=torch.Generator().manual_seed(size))
-        theirs = torch.stack(_powerbox(maps))
-        torch.testing.assert_close(radial_power(maps.double()), theirs, rtol=1e-5, atol=1e-9)
 
 
 def test_spectra_of_a_network_that_comes_with_the_package(tmp_path: Path) -> None:

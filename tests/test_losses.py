@@ -311,6 +311,12 @@ def test_overhauls_partial_l2_at_its_edges() -> None:
     assert partial_l2(es, et.clamp_min(-0.5)).item() == single(0.17)
 
 
+def test_partial_l2_has_gradients_on_both_sides() -> None:
+    generator = seeded(7)
+    pair = tuple(randn(generator, 3, 2, 4, 4).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(partial_l2, pair)
+
+
 OVERHAUL_MARGINS = (
     "-0.584936328251 -1.4002442396 -0.762325474529 -0.602968253877 -0.46513686522 -1.40048046124",
     "-0.740059312077 -0.729309185975 -0.52516236831 -0.883328013411 -1.43708263201",

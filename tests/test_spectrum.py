@@ -17,6 +17,7 @@ from torch import Tensor
 from spectralkd.powerlaw import fit_power_law
 from spectralkd.spectrum import (
     RadialPowerSpectrum,
+    Window,
     correlation_function,
     correlation_length,
     radial_power,
@@ -226,13 +227,15 @@ def test_a_dead_map_correlates_zero_with_a_finite_gradient() -> None:
 # --- streaming ------------------------------------------------------------------------------------
 
 
-def test_streaming_gives_the_mean_and_its_error() -> None:
-    x = torch.randn(50, 3, 12, 10) * torch.rand(50, 1, 1, 1)
-    spectrum = RadialPowerSpectrum(ring="jacobian")
-    for batch in x.split(7):
+@pytest.mark.parametrize("channels", [1, 3, 40])
+@pytest.mark.parametrize("window", ["none", "hann"])
+def test_streaming_gives_the_mean_and_its_error(channels: int, window: Window) -> None:
+    x = torch.randn(50, channels, 12, 10) * torch.rand(50, 1, 1, 1)
+    spectrum = RadialPowerSpectrum(ring="jacobian", window=window)
+    for batch in x.to(memory_format=torch.channels_last).split(7):
         spectrum.update(batch)
     result = spectrum.compute()
-    each = radial_power(x.double(), ring="jacobian").mean(1)
+    each = radial_power(x.double(), ring="jacobian", window=window).mean(1)
     torch.testing.assert_close(result.power, each.mean(0), rtol=1e-5, atol=0)
     torch.testing.assert_close(result.stderr, each.std(0) / 50**0.5, rtol=1e-4, atol=0)
     assert result.samples == 50
