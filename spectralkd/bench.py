@@ -168,16 +168,20 @@ def bench_train(
     names = tuple(map(str, range(100)))
     data = ImageArray(pixels, labels, names, CIFAR_MEAN, CIFAR_STD)
 
-    def seconds_of_a_step(name: str, other: dict[str, Any], images: ImageArray = data) -> float:
+    def contestant(name: str, other: dict[str, Any]) -> Callable[[ImageArray], float]:
         teacher = create_model(recipe.teacher_model)
         student = create_model(recipe.student_model)
         method = create_method(name, teacher, student, (3, 32, 32))
-        with tempfile.TemporaryDirectory() as folder:
-            run = fit(
-                student, method, images, images.subset(10), replace(recipe, **other), folder,
-                teacher=teacher, progress=False,
-            )  # fmt: skip
-            return float(batch / run.read_metrics()[-1]["images_per_second"])
+
+        def seconds_of_a_step(images: ImageArray) -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                run = fit(
+                    student, method, images, images.subset(10), replace(recipe, **other), folder,
+                    teacher=teacher, progress=False,
+                )  # fmt: skip
+                return float(batch / run.read_metrics()[-1]["images_per_second"])
+
+        return seconds_of_a_step
 
     variants: dict[str, dict[str, Any]] = {"": {}}
     if cpu_has_bf16():
@@ -185,25 +189,22 @@ def bench_train(
     elif PartialState().device.type == "cuda":
         variants |= {", eager": {"compile": "no"}, ", graph": {"compile": "graph"}}
     contestants = {
-        f"step, {name}{variant}": (name, other)
+        f"step, {name}{variant}": partial(contestant, name, other)
         for variant, other in variants.items()
         for name in ("overhaul", "baseline", "kd", "spectral")
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in tqdm(range(rounds), desc="train", leave=False):
-        for name, contestant in contestants.items():
-            seconds[name].append(seconds_of_a_step(*contestant))
-    two = data.select(torch.arange(2 * batch))
-    return [
-        replace(
-            timing,
-            mebibytes=peak_mebibytes(
-                partial(seconds_of_a_step, *contestants[timing.what], two),
-                PartialState().device.type,
-            ),
-        )
-        for timing in ratios(seconds, f"setup (c), batch {batch}")
-    ]
+        for name, made in contestants.items():
+            seconds[name].append(made()(data))
+    two, device = data.select(torch.arange(2 * batch)), PartialState().device.type
+    memory = {}
+    for name, made in contestants.items():
+        step = made()
+        step(two)  # the networks are where they belong by then
+        memory[name] = peak_mebibytes(partial(step, two), device)
+    timings = ratios(seconds, f"setup (c), batch {batch}")
+    return [replace(timing, mebibytes=memory[timing.what]) for timing in timings]
 
 
 def cpu_has_bf16() -> bool:
