@@ -714,6 +714,22 @@ def test_spectral_gradients(options: dict[str, Any]) -> None:
     )
 
 
+def test_spectral_does_not_hang_on_the_layout_of_its_maps() -> None:
+    """Channels last, as convolutions give them, in pieces of more than one image."""
+    method, *_ = spectral()
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        generator, pairs = seeded(8), []
+        for shape in TEACHER:
+            s, t = (randn(generator, 300, *shape).float() for _ in range(2))
+            pairs.append((s.to(memory_format=layout).requires_grad_(), t.to(memory_format=layout)))
+        terms = method.spectral_terms(pairs)
+        gradients = torch.autograd.grad(sum(terms), [s for s, _ in pairs])
+        assert all(g.stride() == s.stride() for g, (s, _) in zip(gradients, pairs, strict=True))
+        results.append((terms, gradients))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
+
+
 def test_spectral_compiles_as_one_graph() -> None:
     method, student, teacher = spectral()
     inputs = [*student.maps, *method.parameters()]
