@@ -84,6 +84,7 @@ def bench_spectra(device: str = "cpu", rounds: int = 7) -> list[Timing]:
         metric = RadialPowerSpectrum().to(device)
         contestants: dict[str, Callable[[], object]] = {
             "torch.fft.rfft2": partial(torch.fft.rfft2, x, norm="ortho"),
+            "reading it once (sum)": x.sum,
             "RadialPowerSpectrum.update": partial(metric.update, x),
             "radial_power": partial(radial_power, x),
             "ring_correlation (two maps)": partial(ring_correlation, x, x),
@@ -209,8 +210,12 @@ def bench_train(
 
 def cpu_has_bf16() -> bool:
     """Whether training runs on a CPU with matrix units for bf16 (Intel's AMX)."""
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return PartialState().device.type == "cpu" and bool(capabilities.get("amx_bf16"))
+    return PartialState().device.type == "cpu" and bool(cpu_capabilities().get("amx_bf16"))
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """What torch says of the processor; nothing where torch is too old to."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
 
 
 def bench_widgets(rounds: int = 5) -> list[Timing]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import json
 import platform
@@ -27,6 +28,7 @@ from spectralkd.bench import (
     bench_spectra,
     bench_train,
     bench_widgets,
+    cpu_capabilities,
 )
 from spectralkd.data import load
 from spectralkd.demo import HOW_MEASURED, demo_table, run_demo, write_demo
@@ -395,13 +397,21 @@ def bench(
         "losses": functools.partial(bench_losses, place),
         "train": bench_train,
         "widgets": bench_widgets,
+        "peers": functools.partial(bench_peers, clones or Path()),
     }
-    if clones is not None or "peers" in (what or ()):
-        benches["peers"] = functools.partial(bench_peers, clones or Path())
     if unknown := sorted(set(what or ()) - set(benches)):
         raise ValueError(f"bench: expected some of {', '.join(benches)}, got {unknown}")
-    timings = {name: benches[name]() for name in what or benches}
-    processor = torch.cuda.get_device_name() if place.startswith("cuda") else platform.processor()
+    lacking = {
+        "widgets": importlib.util.find_spec("ipywidgets") is None and "the notebooks extra",
+        "peers": clones is None and "--clones",
+    }
+    for name, need in lacking.items():
+        if not what and need:
+            print(f"{name}: left out, for want of {need}", file=sys.stderr)
+    chosen = what or [name for name in benches if not lacking.get(name)]
+    processor = cpu_capabilities().get("cpu_name") or platform.processor()
+    if place.startswith("cuda"):
+        processor = torch.cuda.get_device_name()
     machine = {
         "device": place,
         "processor": processor or platform.machine(),
@@ -409,23 +419,31 @@ def bench(
         "torch": torch.__version__,
         "spectralkd": __version__,
     }
+    records: dict[str, object] = {"machine": machine}
+    for name in chosen:
+        timings = benches[name]()
+        records[name] = [asdict(timing) for timing in timings]
+        if not as_json:
+            _print_timings(timings)
     if as_json:
-        records = {name: [asdict(t) for t in measured] for name, measured in timings.items()}
-        print(json.dumps({"machine": machine, **records}))
-        return
-    for measured in timings.values():
-        rows = [
-            (
-                t.what,
-                t.input,
-                f"{1e3 * t.seconds:.1f}",
-                f"{t.ratio:.2f}",
-                "–" if t.mebibytes is None else f"{t.mebibytes:.0f}",
-            )
-            for t in measured
-        ]
-        print(format_table(("call", "input", "ms", "ratio", "peak MiB"), rows), end="\n\n")
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+        print(json.dumps(records))
+    else:
+        print(", ".join(f"{name} {value}" for name, value in machine.items()))
+
+
+def _print_timings(timings: list[Timing]) -> None:
+    rows = [
+        (
+            t.what,
+            t.input,
+            f"{1e3 * t.seconds:.1f}",
+            f"{t.ratio:.2f}",
+            "–" if t.mebibytes is None else f"{t.mebibytes:.0f}",
+        )
+        for t in timings
+    ]
+    table = format_table(("call", "input", "ms", "ratio", "peak MiB"), rows)
+    print(table, end="\n\n", flush=True)
 
 
 def _best_device() -> str:
