@@ -25,7 +25,7 @@ ROOMS = [
     {"peers"},
     {"demo", "study", "bench"},
     {"notebook"},
-    {"report", "train", "results", "launch"},
+    {"report", "train", "results", "launch", "distances"},
     {"batches", "recipes", "replay", "losses", "views", "agreement", "records"},
     {"tables", "features", "kernels", "data", "runs"},
     {"models", "powerlaw"},
