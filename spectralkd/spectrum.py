@@ -593,12 +593,12 @@ def _at_least_float32(x: Tensor) -> Tensor:
 def chunks(maps: Tensor) -> Iterator[Tensor]:
     """Pieces of the first dimension that stay in cache; an accelerator takes 128 times as much.
 
-    Of large maps more, so that reading the ring matrix is worth its while.
+    Of large maps up to 16 times more, so that reading the ring matrix is worth its while.
     """
     budget = _CHUNK_BYTES if maps.device.type == "cpu" else 128 * _CHUNK_BYTES
     each = max(1, maps[:1].numel() * max(4, maps.element_size()))
     several = _CHUNK_MAPS * maps.shape[-2] * maps.shape[-1] // max(1, maps[:1].numel())
-    return iter(maps.split(max(1, budget // each, several)))
+    return iter(maps.split(max(1, budget // each, min(several, 16 * budget // each))))
 
 
 # --- checks ---------------------------------------------------------------------------------------
