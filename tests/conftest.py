@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,12 @@ def data_root() -> Path:
     if not (root / "cifar-100-python").is_dir():
         pytest.skip("no CIFAR-100: set SPECTRALKD_DATA to a folder that holds it")
     return root
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Maps of a few pixels gain nothing from threads, and lose where other programs run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -7,13 +7,12 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from smooth import MARGIN, maps
 
 from spectralkd.distances import (
     compare,
@@ -33,24 +32,7 @@ from spectralkd.notebook.comparison import (
 )
 from spectralkd.spectrum import radial_power, ring_frequencies, ring_modes
 
-MARGIN = -0.8
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Maps this small gain nothing from threads, and lose where other programs run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def maps(count: int = 4, size: int = 16, seed: int = 0) -> Tensor:
-    """Smooth random maps, (count, size, size) float32 of deviation about 1."""
-    generator = torch.Generator().manual_seed(seed)
-    white = torch.randn(count, size, size, generator=generator)
-    smooth = white + white.roll(1, -1) + white.roll(1, -2)
-    return smooth / smooth.std()
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- figures: do they show these numbers, on axes that stay? --------------------------------------
