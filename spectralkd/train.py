@@ -414,7 +414,7 @@ class _Loop:
             optimizer.zero_grad()
             return values.detach()
 
-        if _replays(recipe, self.method, self.accelerator):
+        if recipe.compile == "graph" and not self.method.input_gradient:
             return Replayed(advance, recipe.batch_size)
         return advance
 
@@ -582,6 +582,7 @@ def _accelerator(recipe: Recipe, run: str | Path, tracker: str | None) -> Accele
             "several processes were asked for and one was started; on CPUs use "
             "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2"
         )
+    _check_graph(recipe, accelerator)
     return accelerator
 
 
@@ -649,15 +650,13 @@ def _compiles(recipe: Recipe, method: Method, device: torch.device) -> bool:
     return wanted and not method.input_gradient
 
 
-def _replays(recipe: Recipe, method: Method, accelerator: Accelerator) -> bool:
-    if recipe.compile != "graph":
-        return False
-    if accelerator.device.type != "cuda" or accelerator.num_processes > 1:
+def _check_graph(recipe: Recipe, accelerator: Accelerator) -> None:
+    one_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    if recipe.compile == "graph" and not one_gpu:
         raise ValueError(
             f"compile: expected one CUDA device for graph, got {accelerator.num_processes} × "
             f"{accelerator.device.type}"
         )
-    return not method.input_gradient
 
 
 @contextmanager
