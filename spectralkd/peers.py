@@ -115,10 +115,7 @@ def bench_peers(
         images, targets = (part.to(device) for part in next(iter(data.batches(batch))))
         # As their loaders lay them out: channels last would go on through their networks.
         images = images.contiguous()
-        ours = _loss(peer, images, targets)
-        theirs = peer.step(images, targets)
-        if not abs(ours - theirs) <= 1e-4 * abs(theirs):
-            raise RuntimeError(f"{name}: expected our loss to be its {theirs:.6f}, got {ours:.6f}")
+        loss = _equal_loss(name, peer, images, targets)
         ready = [(images, targets)] * (steps + 1)
         loader = _loader(peer, data, batch)
         seconds: dict[str, list[float]] = {}
@@ -139,7 +136,7 @@ def bench_peers(
             ),
             name: peak_mebibytes(partial(peer.step, images, targets), device.type),
         }
-        size = f"step, {method}, batch {batch}, loss {theirs:.3f}"
+        size = f"step, {method}, batch {batch}, loss {loss:.3f}"
         timings += [replace(t, mebibytes=memory.get(t.what)) for t in ratios(seconds, size)]
     return timings
 
@@ -252,6 +249,15 @@ def _our_name(key: str) -> str:
     """All three codes name the parts of a wide residual network alike."""
     key = re.sub(r"^block(\d)\.layer", r"group\1", key).replace("convShortcut", "shortcut")
     return re.sub(r"^(conv|bn)1\.", r"\1.", key)
+
+
+def _equal_loss(name: str, peer: _Peer, images: Tensor, labels: Tensor) -> float:
+    """The loss of the peer's first step, which must be ours."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        ours, theirs = _loss(peer, images, labels), peer.step(images, labels)
+    if not abs(ours - theirs) <= 1e-4 * abs(theirs):
+        raise RuntimeError(f"{name}: expected our loss to be its {theirs:.6f}, got {ours:.6f}")
+    return theirs
 
 
 def _loss(peer: _Peer, images: Tensor, labels: Tensor) -> float:
