@@ -26,23 +26,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
 from spectralkd.data import CIFAR_MEAN, CIFAR_STD, ImageArray, load
-from spectralkd.losses import create_method
+from spectralkd.losses import Method, create_method
 from spectralkd.losses.method import Taps
 from spectralkd.losses.overhaul import overhaul_distance
 from spectralkd.losses.spectral import Spectral
 from spectralkd.models import create_model
-from spectralkd.recipes import get_recipe
+from spectralkd.recipes import Recipe, get_recipe
 from spectralkd.spectrum import RadialPowerSpectrum, radial_power, ring_correlation
 from spectralkd.train import fit
 
@@ -164,25 +163,13 @@ def bench_train(
     """
     settings = {"epochs": 2, "batch_size": batch, "evaluate_every": 2} | changes
     recipe = get_recipe("c", "heo", **settings)
-    pixels = torch.randint(256, (batch * steps, 32, 32, 3), dtype=torch.uint8)
-    labels = torch.arange(len(pixels)) % 100
-    names = tuple(map(str, range(100)))
-    data = ImageArray(pixels, labels, names, CIFAR_MEAN, CIFAR_STD)
+    data = random_images(batch * steps)
 
     def contestant(name: str, other: dict[str, Any]) -> Callable[[ImageArray], float]:
         teacher = create_model(recipe.teacher_model)
         student = create_model(recipe.student_model)
         method = create_method(name, teacher, student, (3, 32, 32))
-
-        def seconds_of_a_step(images: ImageArray) -> float:
-            with tempfile.TemporaryDirectory() as folder:
-                run = fit(
-                    student, method, images, images.subset(10), replace(recipe, **other), folder,
-                    teacher=teacher, progress=False,
-                )  # fmt: skip
-                return float(batch / run.read_metrics()[-1]["images_per_second"])
-
-        return seconds_of_a_step
+        return partial(seconds_of_a_step, teacher, student, method, replace(recipe, **other))
 
     variants: dict[str, dict[str, Any]] = {"": {}}
     if cpu_has_bf16():
@@ -206,6 +193,25 @@ def bench_train(
         memory[name] = peak_mebibytes(partial(step, two), device)
     timings = ratios(seconds, f"setup (c), batch {batch}")
     return [replace(timing, mebibytes=memory[timing.what]) for timing in timings]
+
+
+def random_images(count: int) -> ImageArray:
+    """Images of noise, as CIFAR-100's are held."""
+    pixels = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8)
+    names = tuple(map(str, range(100)))
+    return ImageArray(pixels, torch.arange(count) % 100, names, CIFAR_MEAN, CIFAR_STD)
+
+
+def seconds_of_a_step(
+    teacher: nn.Module, student: nn.Module, method: Method, recipe: Recipe, images: ImageArray
+) -> float:
+    """Of the loop that trains, in its last epoch; the networks are trained in place."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = fit(
+            student, method, images, images.subset(10), recipe, folder, teacher=teacher,
+            progress=False,
+        )  # fmt: skip
+        return float(recipe.batch_size / run.read_metrics()[-1]["images_per_second"])
 
 
 def cpu_has_bf16() -> bool:
@@ -258,8 +264,8 @@ def bench_widgets(rounds: int = 5) -> list[Timing]:
 
 def _stream(maps: Tensor, batches: int) -> None:
     metric = RadialPowerSpectrum().to(maps.device)
-    for batch in repeat(maps, batches):
-        metric.update(batch)
+    for _ in range(batches):
+        metric.update(maps)
 
 
 def peak_mebibytes(call: Callable[[], object], device: str) -> float:

@@ -13,7 +13,6 @@ import importlib
 import os
 import re
 import sys
-import tempfile
 import time
 import types
 import warnings
@@ -31,14 +30,20 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from tqdm.auto import tqdm
 
-from spectralkd.bench import Timing, cpu_has_bf16, peak_mebibytes, ratios
+from spectralkd.bench import (
+    Timing,
+    cpu_has_bf16,
+    peak_mebibytes,
+    random_images,
+    ratios,
+    seconds_of_a_step,
+)
 from spectralkd.data import CIFAR_MEAN, CIFAR_STD, ImageArray
 from spectralkd.features import FeatureReader, evaluation
 from spectralkd.losses import Method, create_method
 from spectralkd.losses.method import Phase, Reading
 from spectralkd.models import create_model, model_stages
 from spectralkd.recipes import Precision, get_recipe
-from spectralkd.train import fit
 
 # Address and the commit that was measured.
 REPOSITORIES = {
@@ -55,7 +60,6 @@ REPOSITORIES = {
         "a08d46f10d6102bd6e3f258ca5ac880b020ea259",
     ),
 }
-_DEPTHS, _WIDTHS = (28, 16), (4, 2)  # of the teacher and the student
 
 
 @dataclass
@@ -98,9 +102,7 @@ def bench_peers(
     for name, (address, _) in REPOSITORIES.items():
         if not (place := Path(clones) / name).is_dir():
             raise FileNotFoundError(f"clones: no folder {place}; git clone {address} {place}")
-    pixels = torch.randint(256, (batch * (steps + 1), 32, 32, 3), dtype=torch.uint8)
-    labels = torch.arange(len(pixels)) % 100
-    data = ImageArray(pixels, labels, tuple(map(str, range(100))), CIFAR_MEAN, CIFAR_STD)
+    data = random_images(batch * (steps + 1))
     two = data.select(torch.arange(2 * batch))
     makers: dict[str, Callable[[Path, torch.device], _Peer]] = {
         "overhaul-distillation": _heo,
@@ -144,7 +146,7 @@ def bench_peers(
 def _heo(clone: Path, device: torch.device, frozen: bool = False) -> _Peer:
     """Their teacher is in training mode, and in the graph unless it is frozen."""
     network = _module("heo_models", clone / "CIFAR-100/models", "WideResNet").WideResNet
-    theirs = _networks(lambda depth, width: network(depth, 100, width), device)
+    theirs = _networks(network, device)
     theirs[0].requires_grad_(not frozen)
     distiller = _module("heo", clone / "CIFAR-100", "distiller").Distiller(*theirs).to(device)
     optimizer = _sgd([*theirs[1].parameters(), *distiller.Connectors.parameters()])
@@ -167,7 +169,7 @@ def _heo(clone: Path, device: torch.device, frozen: bool = False) -> _Peer:
 def _rep(clone: Path, device: torch.device) -> _Peer:
     """RepDistiller's KD, with the weights its README gives."""
     network = _module("rep_models", clone / "models", "wrn").WideResNet
-    teacher, student = _networks(lambda depth, width: network(depth, 100, width), device)
+    teacher, student = _networks(network, device)
     divergence = _module("rep_zoo", clone / "distiller_zoo", "KD").DistillKL(4)
     optimizer = _sgd(student.parameters())
     teacher.eval()
@@ -192,7 +194,7 @@ def _rep(clone: Path, device: torch.device) -> _Peer:
 def _md(clone: Path, device: torch.device) -> _Peer:
     """Its Overhaul has the teacher in evaluation mode; ours then has it, too."""
     network = _module("md_models", clone / "mdistiller/models/cifar", "wrn").WideResNet
-    theirs = _networks(lambda depth, width: network(depth, 100, width), device)
+    theirs = _networks(network, device)
     weights = types.SimpleNamespace(CE_WEIGHT=1.0, FEAT_WEIGHT=1e-3)
     connector = types.SimpleNamespace(KERNEL_SIZE=1)
     options = types.SimpleNamespace(OFD=types.SimpleNamespace(LOSS=weights, CONNECTOR=connector))
@@ -215,15 +217,17 @@ def _md(clone: Path, device: torch.device) -> _Peer:
     return _Peer(step, 2, "constant", teacher, student, method)
 
 
-def _networks(make: Callable[[int, int], nn.Module], device: torch.device) -> list[nn.Module]:
+def _networks(
+    network: Callable[[int, int, int], nn.Module], device: torch.device
+) -> list[nn.Module]:
     """Teacher and student, with batch norms that are not all alike."""
-    networks = [make(depth, width) for depth, width in zip(_DEPTHS, _WIDTHS, strict=True)]
-    for network in networks:
-        for module in network.modules():
+    networks = [network(28, 100, 4), network(16, 100, 2)]
+    for net in networks:
+        for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.1)
-        network.to(device).train()
+        net.to(device).train()
     return networks
 
 
@@ -276,13 +280,9 @@ def _loss(peer: _Peer, images: Tensor, labels: Tensor) -> float:
 def _our_seconds(peer: _Peer, data: ImageArray, batch: int, precision: Precision) -> float:
     """Of a step of our loop; the first epoch warms up."""
     settings = {"epochs": 2, "batch_size": batch, "evaluate_every": 2, "precision": precision}
+    student, method = copy.deepcopy(peer.student), copy.deepcopy(peer.method)
     recipe = get_recipe("c", "heo", **settings)
-    with tempfile.TemporaryDirectory() as folder:
-        run = fit(
-            copy.deepcopy(peer.student), copy.deepcopy(peer.method), data, data.subset(10), recipe,
-            folder, teacher=peer.teacher, progress=False,
-        )  # fmt: skip
-        return float(batch / run.read_metrics()[-1]["images_per_second"])
+    return seconds_of_a_step(peer.teacher, student, method, recipe, data)
 
 
 def _their_seconds(
