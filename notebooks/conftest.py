@@ -1,7 +1,7 @@
-"""Hold each notebook's stored outputs against a fresh run: texts equal, numbers close.
+"""Compare each notebook's stored outputs with a fresh run: texts equal, numbers close.
 
-nbval compares texts and plotly's encoded arrays letter by letter, and lets a cell without stored
-outputs pass unseen. Here, a number may differ by 2 in a thousand or by the rounding of its last
+nbval compares texts and plotly's encoded arrays exactly, and does not compare a cell
+without stored outputs. Here, a number may differ by 2 in a thousand or by the rounding of its last
 printed digit, and a notebook that was not run whole is refused.
 """
 
@@ -90,6 +90,7 @@ def explain(cell: IPyNbCell, mime: str, stored: Close, fresh: Close) -> None:
     cell.comparison_traceback.append(difference(stored.value, fresh.value, mime))
 
 
+# nbval has no public hook for its comparison, hence the pinned version.
 _sanitize = IPyNbCell.sanitize
 IPyNbCell.sanitize = lambda self, output: Close(_sanitize(self, output))
 IPyNbCell.format_output_compare = explain
@@ -111,5 +112,5 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
         problems.append(f"it is over {LARGEST} bytes")
     if problems:
         raise pytest.UsageError(
-            f"{file_path.name}: {'; '.join(problems)}. Run python -m spectralkd.notebook"
+            f"{file_path.name}: {'; '.join(problems)}. Run python notebooks/render.py"
         )

@@ -1,21 +1,81 @@
 """Natural statistics of network activations, and knowledge distillation that uses them.
 
 An implementation of Rotman & Wolf, *Natural Statistics of Network Activations and
-Implications for Knowledge Distillation* (arXiv 2106.00368).
+Implications for Knowledge Distillation* (arXiv 2106.00368)::
 
-Each module is imported by its own name, so that ``import spectralkd`` stays cheap::
+    import spectralkd as skd
 
-    spectrum   radial power spectra, ring correlations, correlation functions  (Eqs. 1, 2, 8, 9)
-    powerlaw   power laws fitted to them                                       (Eqs. 1, 2)
-    kernels    what a convolution does to a spectrum                           (Eqs. 3-7)
-    features   named activations of any network, and their spectra             (Figs. 1, 2)
-    models     the paper's networks                                            (Tables 1, 3)
-    data       photographs, CIFAR, folders of images
-    losses     the distillation methods                                 (Eqs. 8-10, Table 2)
-    recipes    the paper's setups and what can be changed in them       (Section 5)
-    train      one training loop for all of them, which loses nothing
-    results    Tables 2 and 3 from finished runs, beside the paper's
-    notebook   figures for notebooks and reports (needs plotly)
+    distiller = skd.Distiller(teacher, student, "spectral")
+    loss = sum(distiller(images, labels).values())
+
+The names below are imported when they are first used. Everything else is in the folders:
+``spectra`` (Eqs. 1-9), ``models`` and ``data``, ``losses`` (Eq. 10, Table 2), ``analysis``,
+``training``, ``figures`` and ``widgets``, ``reproduction`` (the paper's tables and figures),
+``bench``.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from spectralkd.analysis.activations import activation_spectra as activation_spectra
+    from spectralkd.analysis.agreement import stage_agreement as stage_agreement
+    from spectralkd.data import DATASETS as DATASETS
+    from spectralkd.data import load_data as load_data
+    from spectralkd.figures.spectra import plot_spectra as plot_spectra
+    from spectralkd.losses import METHODS as METHODS
+    from spectralkd.losses.base import Method as Method
+    from spectralkd.losses.distiller import Distiller as Distiller
+    from spectralkd.models import MODELS as MODELS
+    from spectralkd.models import create_model as create_model
+    from spectralkd.models.stage import Stage as Stage
+    from spectralkd.spectra.correlation import ring_correlation as ring_correlation
+    from spectralkd.spectra.power import RadialPowerSpectrum as RadialPowerSpectrum
+    from spectralkd.spectra.power import radial_power as radial_power
+    from spectralkd.spectra.powerlaw import fit_power_law as fit_power_law
+    from spectralkd.training.api import distill as distill
+    from spectralkd.training.api import fit as fit
+    from spectralkd.training.api import train as train
+    from spectralkd.training.evaluate import evaluate as evaluate
+    from spectralkd.training.recipes import get_recipe as get_recipe
+
+_PLACES = {
+    "activation_spectra": "analysis.activations",
+    "stage_agreement": "analysis.agreement",
+    "DATASETS": "data",
+    "load_data": "data",
+    "plot_spectra": "figures.spectra",
+    "METHODS": "losses",
+    "Method": "losses.base",
+    "Distiller": "losses.distiller",
+    "MODELS": "models",
+    "create_model": "models",
+    "Stage": "models.stage",
+    "ring_correlation": "spectra.correlation",
+    "RadialPowerSpectrum": "spectra.power",
+    "radial_power": "spectra.power",
+    "fit_power_law": "spectra.powerlaw",
+    "distill": "training.api",
+    "fit": "training.api",
+    "train": "training.api",
+    "evaluate": "training.evaluate",
+    "get_recipe": "training.recipes",
+}
+
+__all__ = [*_PLACES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

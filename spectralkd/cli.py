@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import inspect
 import json
+import os
 import platform
 import signal
 import sys
@@ -17,11 +18,11 @@ from typing import Annotated, Any, Literal, get_origin
 
 import torch
 import typer
-from tqdm.auto import tqdm
 
-from spectralkd import __version__, report
-from spectralkd import train as training
-from spectralkd.bench import (
+from spectralkd import __version__
+from spectralkd.analysis.activations import figure_spectra, fit_or_none
+from spectralkd.bench.published_code import bench_published_code
+from spectralkd.bench.speed import (
     Timing,
     bench_losses,
     bench_scaling,
@@ -30,21 +31,32 @@ from spectralkd.bench import (
     bench_widgets,
     cpu_capabilities,
 )
-from spectralkd.data import load
-from spectralkd.demo import HOW_MEASURED, demo_table, run_demo, write_demo
-from spectralkd.features import Statistics, read_activations
-from spectralkd.losses import METHODS, method_options
-from spectralkd.models import PRETRAINED, create_model, model_stages
-from spectralkd.peers import bench_peers
-from spectralkd.powerlaw import PowerLaw, fit_power_law
-from spectralkd.recipes import Preset, get_recipe, recipe_options
-from spectralkd.records import FOLDER, Size
-from spectralkd.results import results_table
-from spectralkd.runs import Run
-from spectralkd.spectrum import RadialPowerSpectrum, Ring, Spectrum, Window, ring_frequencies
-from spectralkd.study import run_study, study_state
-from spectralkd.tables import Style, format_table
-from spectralkd.weights import load_weights
+from spectralkd.data import load_data
+from spectralkd.figures import report
+from spectralkd.figures.tables import Style, format_table
+from spectralkd.losses import METHODS, find_method
+from spectralkd.losses.base import method_options
+from spectralkd.models import create_model
+from spectralkd.models.features import Statistics
+from spectralkd.models.weights import load_weights
+from spectralkd.reproduction.demo import HOW_MEASURED, demo_table, run_demo, write_demo
+from spectralkd.reproduction.paper_tables import results_table
+from spectralkd.reproduction.records import Size
+from spectralkd.reproduction.study import RESULTS, run_study, study_state
+from spectralkd.spectra.power import Ring, Spectrum, Window
+from spectralkd.spectra.powerlaw import PowerLaw
+from spectralkd.training import api
+from spectralkd.training.accelerator import is_main_process
+from spectralkd.training.loop import Stopped
+from spectralkd.training.recipes import (
+    RECIPES,
+    Preset,
+    Recipe,
+    get_recipe,
+    parse_value,
+    recipe_options,
+)
+from spectralkd.training.run_folder import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -57,6 +69,8 @@ _show_traceback = False
 
 def main() -> None:
     """Run the command line; a wrong input ends in one line and exit status 2."""
+    if os.getcwd() not in sys.path:  # where package.module:name of a user's file is found
+        sys.path.insert(0, os.getcwd())
     try:
         app()
     except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
@@ -64,12 +78,12 @@ def main() -> None:
             raise
         print(f"spectralkd: {error}", file=sys.stderr)
         sys.exit(2)
-    except training.Stopped as stopped:
+    except Stopped as stopped:
         print(f"spectralkd: {stopped}", file=sys.stderr)
         sys.exit(143)
     except SystemExit as end:
         if end.code == 130:  # Ctrl-C
-            print("spectralkd: interrupted; a run goes on with the same command", file=sys.stderr)
+            print("spectralkd: interrupted; the same command resumes a run", file=sys.stderr)
         raise
     finally:
         if torch.distributed.is_initialized():
@@ -84,11 +98,11 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    traceback: Annotated[bool, typer.Option(help="Show where an error came from.")] = False,
+    traceback: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
@@ -97,38 +111,50 @@ def options(
     _show_traceback = traceback
 
 
+# --- Figs. 1 and 2 --------------------------------------------------------------------------------
+
+
 @app.command()
 def spectra(
-    data: Annotated[str, typer.Option(help="photos, cifar10, cifar100 or imagefolder.")] = "photos",
+    data: Annotated[
+        str, typer.Option(help="photos, cifar10, cifar100, imagefolder or package.module:function.")
+    ] = "photos",
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
-    image_size: Annotated[int, typer.Option(help="Side of imagefolder's images, pixels.")] = 224,
-    images: Annotated[int | None, typer.Option(help="How many validation images; all.")] = None,
-    model: Annotated[str, typer.Option(help="Network, such as wrn28_4.")] = "wrn16_2",
+    image_size: Annotated[int, typer.Option(help="Side of imagefolder's images in pixels.")] = 224,
+    images: Annotated[
+        int | None, typer.Option(help="Number of validation images; default: all.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Network, such as wrn28_4 or package.module:function.")
+    ] = "wrn16_2",
     weights: Annotated[
-        Path | None, typer.Option(help="A file or a run; untrained without.")
+        Path | None, typer.Option(help="File of weights or folder of a run; default: untrained.")
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Which weights of the package, such as cifar100-small.")
+        str | None, typer.Option(help="Weights that come with the package, if any.")
     ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Comma-separated layers; the ends of the stages.")
+        str | None, typer.Option(help="Comma-separated layers; default: the ends of the stages.")
     ] = None,
     statistics: Annotated[
-        Statistics, typer.Option(help="What batch norms normalise with.")
+        Statistics, typer.Option(help="Statistics that batch norms use.")
     ] = "batch",
-    ring: Annotated[Ring, typer.Option(help="The paper's |k| × mean, or the mean.")] = "jacobian",
+    ring: Annotated[
+        Ring, typer.Option(help="jacobian: |k| × ring mean, as in the paper; or the ring mean.")
+    ] = "jacobian",
     window: Annotated[Window, typer.Option(help="Taper of each map.")] = "none",
-    band: Annotated[tuple[float, float], typer.Option(help="Band of the fit, cycles/pixel.")] = (
-        1 / 8,
-        1 / 2,
-    ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the untrained weights.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Such as cuda; the best there is.")] = None,
+    band: Annotated[
+        tuple[float, float], typer.Option(help="Frequencies of the fit, in cycles/pixel.")
+    ] = (1 / 8, 1 / 2),
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 100,
+    seed: Annotated[int, typer.Option(help="Random seed of untrained weights.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cuda; default: cuda where there is one.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
 ) -> None:
     """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
-    source = load(data, "validation", root=root, image_size=image_size)
+    source = load_data(data, "validation", root=root, image_size=image_size)
     source = source if images is None else source.subset(images)
     torch.manual_seed(seed)
     if pretrained:
@@ -138,133 +164,148 @@ def spectra(
         net = create_model(model, num_classes=len(source.classes))
         if weights is not None:
             load_weights(net, weights)
-    net.to(device or _best_device())
-    names = layers.split(",") if layers else [s.output for s in model_stages(net)]
-
-    # One image first, so that a wrong layer, band or size is refused before the long work.
-    image, _ = next(iter(source.batches(1)))
-    sizes = {"images": image.shape[-2:]}
-    for maps in read_activations(net, [image], names, statistics="running", progress=False):
-        sizes |= {name: maps[name].shape[-2:] for name in names}
-    frequency = ring_frequencies(*sizes["images"])
-    fit_power_law(frequency, torch.ones_like(frequency), band=band)
-
-    streams = {
-        _label(name, pool): (name, RadialPowerSpectrum(ring=ring, window=window, pool=pool))
-        for name in sizes
-        for pool in (1, 2)
-        if pool == 1 or (name in ("images", names[-1]) and min(sizes[name]) >= 8)
-    }
-    raw = tqdm(
-        source.batches(batch_size, normalize=False), desc="images", unit="batch", leave=False
+    measured = figure_spectra(
+        net.to(device or _best_device()),
+        source,
+        layers.split(",") if layers else None,
+        ring=ring,
+        window=window,
+        statistics=statistics,
+        batch_size=batch_size,
+        band=band,
     )
-    for batch, _ in raw:
-        for name, stream in streams.values():
-            if name == "images":
-                stream.update(batch)
-    for maps in read_activations(net, source.batches(batch_size), names, statistics=statistics):
-        for name, stream in streams.values():
-            if name != "images":
-                stream.update(maps[name])
-
-    measured = {label: stream.compute() for label, (_, stream) in streams.items()}
-    fits = {label: _fit(spectrum, band) for label, spectrum in measured.items()}
-    header = ("map", "size", "exponent", "R²")
-    rows = [
-        (label, "×".join(map(str, streams[label][1].size.tolist())), *_exponent(fits[label]))
-        for label in measured
-    ]
+    fits = {label: fit_or_none(spectrum, band) for label, spectrum in measured.items()}
+    header = ("map", "rings", "exponent", "R²")
+    rows = [_fit_row(label, spectrum, fits[label]) for label, spectrum in measured.items()]
     state = f"weights of {weights}" if weights else f"untrained, seed {seed}"
+    convention = "|k| × ring mean (the paper)" if ring == "jacobian" else "the ring mean"
     caption = (
-        f"{model} ({state}, {statistics} statistics) on {len(source)} images of {data}; "
-        f"power is "
-        f"{'|k| × ring mean (the paper)' if ring == 'jacobian' else 'the ring mean'}, window "
-        f"{window}, fitted over [{band[0]:g}, {band[1]:g}) cycles/pixel."
+        f"{model} ({state}, {statistics} statistics) on {len(source)} images of {data}; power is "
+        f"{convention}, window {window}, fitted over [{band[0]:g}, {band[1]:g}) cycles/pixel."
     )
     print(format_table(header, rows))
     print(f"\n{caption}\nExponents of ring means are smaller by 1 than those of |k| × ring mean.")
     if not report.has_plotly():
         print(f"No page written to {output}: plotly is not installed (pip install plotly).")
         return
-    from spectralkd.notebook.figures import spectra_figure
+    from spectralkd.figures.spectra import plot_spectra
 
     known = {label: fit for label, fit in fits.items() if fit}
     table = format_table(header, rows, style="html")
-    sections = [("Plot", spectra_figure(measured, known)), ("Exponents", table)]
+    sections = [("Plot", plot_spectra(measured, known)), ("Exponents", table)]
     report.write_report(output, "Power spectra", [*sections, ("How measured", f"<p>{caption}</p>")])
     print(f"Interactive plots: {output}")
 
 
-def _recipe_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Make every field of a recipe an option of a command that takes them as ``changes``."""
-    parameters = inspect.signature(command, eval_str=True).parameters.values()
-    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    fields = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[_optional(kind), typer.Option(help=text, show_default=False)],
-        )
+def _fit_row(label: str, spectrum: Spectrum, fit: PowerLaw | None) -> tuple[str, ...]:
+    rings = str(len(spectrum.frequency))
+    if fit is None:
+        return label, rings, "fewer than 3 rings in the band", "–"
+    return label, rings, f"{fit.exponent:.3f} ± {fit.stderr:.3f}", f"{fit.r_squared:.3f}"
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def _recipe_command(fixed: str | None = None) -> Callable[..., Any]:
+    """Make a command of a function whose parameter ``recipe`` is a finished ``Recipe``.
+
+    Its name (unless ``fixed``), its preset and every field become parameters of the command. They
+    are built from the dataclass, so that a field is described in one place only.
+    """
+    added = [
+        _parameter(name, _option_type(kind), typer.Option(help=_help(text), show_default=False))
         for name, (kind, text) in recipe_options().items()
     ]
-    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own] + fields)
+    if fixed is None:
+        preset = typer.Option(help="Numbers of the paper, or of Heo et al.")
+        added.append(_parameter("preset", Preset, preset, "paper"))
+        names = typer.Argument(help=f"One of {', '.join(RECIPES)}.")
+        added.append(_parameter("recipe", str, names, inspect.Parameter.empty))
 
-    @functools.wraps(command)
-    def wrapped(**given: Any) -> None:
-        changes = {name: given.pop(name) for name in recipe_options()}
-        changes = {name: value for name, value in changes.items() if value not in (None, [])}
-        if "drops" in changes:
-            changes["drops"] = tuple(changes["drops"])
-        command(**given, changes=changes)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for p in inspect.signature(command, eval_str=True).parameters.values()
+            if p.name != "recipe"
+        ]
+        signature = inspect.Signature([*own, *added])
 
-    wrapped.__signature__ = signature  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
-    return app.command()(wrapped)
+        @functools.wraps(command)
+        def wrapped(**given: Any) -> None:
+            name, preset = given.pop("recipe", fixed), given.pop("preset", "paper")
+            changes = {field: given.pop(field) for field in recipe_options()}
+            changes = {field: value for field, value in changes.items() if value not in (None, [])}
+            if "drops" in changes:
+                changes["drops"] = tuple(changes["drops"])
+            command(recipe=get_recipe(name, preset, **changes), **given)
+
+        wrapped.__signature__ = signature  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+        return app.command()(wrapped)
+
+    return decorate
 
 
-def _optional(kind: Any) -> Any:
-    """The type of an option that may be left out; several values are given one by one."""
+def _parameter(name: str, kind: Any, option: Any, default: Any = None) -> inspect.Parameter:
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _option_type(kind: Any) -> Any:
+    """The type of an option that may be omitted; several values are given one by one."""
     return list[float] | None if get_origin(kind) is tuple else kind | None
 
 
-@_recipe_command
+def _help(text: str) -> str:
+    return text if "default" in text else f"{text[:-1]}; default: the recipe's."
+
+
+@_recipe_command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="demo, a to f, or imagenet.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
-    preset: Annotated[Preset, typer.Option(help="The paper's numbers, or Heo et al.'s.")] = "paper",
-    student: Annotated[bool, typer.Option("--student", help="Its student alone.")] = False,
-    tracker: Annotated[str | None, typer.Option(help="Such as tensorboard.")] = None,
-    **changes: Any,
+    recipe: Recipe,
+    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
+    student: Annotated[
+        bool, typer.Option("--student", help="Train the student alone instead of the teacher.")
+    ] = False,
+    tracker: Annotated[
+        str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
+    ] = None,
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
-    chosen = get_recipe(recipe, preset, **changes["changes"])
     role: Literal["teacher", "student"] = "student" if student else "teacher"
-    _report(training.train(chosen, run, role=role, tracker=tracker, stop=_terminated()))
+    _report(api.train(recipe, run, role=role, tracker=tracker, stop=_terminated()))
 
 
-@_recipe_command
+@_recipe_command()
 def distill(
-    recipe: Annotated[str, typer.Argument(help="demo, a to f, or imagenet.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "spectral",
-    preset: Annotated[Preset, typer.Option(help="The paper's numbers, or Heo et al.'s.")] = "paper",
+    recipe: Recipe,
+    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
+    method: Annotated[
+        str, typer.Option(help=f"{', '.join(METHODS)} or package.module:Class.")
+    ] = "spectral",
     teacher_run: Annotated[
         Path | None,
-        typer.Option("--teacher", help="A finished run or a file of weights; trained without."),
+        typer.Option(
+            "--teacher",
+            help="Finished run or file of weights; if omitted, a teacher is trained first.",
+        ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="Of the method: name=value, several times.")
+        list[str] | None,
+        typer.Option(help="Option of the method as name=value; may be repeated."),
     ] = None,
-    tracker: Annotated[str | None, typer.Option(help="Such as tensorboard.")] = None,
-    **changes: Any,
+    tracker: Annotated[
+        str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
+    ] = None,
 ) -> None:
-    """Distil the teacher of a recipe into its student (Tables 2 and 3)."""
-    chosen = get_recipe(recipe, preset, **changes["changes"])
+    """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
     options = _method_options(method, option or [])
     _report(
-        training.distill(
-            chosen,
+        api.distill(
+            recipe,
             run,
             method=method,
             teacher=teacher_run,
@@ -275,31 +316,38 @@ def distill(
     )
 
 
+@app.command("recipe")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    preset: Annotated[Preset, typer.Option(help="Numbers of the paper or of Heo et al.")] = "paper",
+) -> None:
+    """Print every setting of a recipe with its meaning."""
+    values = vars(get_recipe(name, preset))
+    rows = [(f, str(values[f]), textwrap.fill(t, 60)) for f, (_, t) in recipe_options().items()]
+    print(format_table(("setting", "value", "meaning"), rows))
+
+
 @app.command()
 def study(
-    minutes: Annotated[float, typer.Option(help="How long to work; 0 only lists.")] = 0.0,
+    minutes: Annotated[float, typer.Option(help="Minutes to work; 0 only lists.")] = 0.0,
     size: Annotated[
-        Size | None, typer.Option(help="The paper's list, or one for two CPU cores.")
+        Size | None,
+        typer.Option(
+            help="full: the paper's list; small: one for two CPU cores; default: full on a GPU."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
-    records: Annotated[Path, typer.Option(help="Folder of the records.")] = FOLDER,
-    weights: Annotated[Path, typer.Option(help="Folder of the teachers' weights.")] = PRETRAINED,
+    results: Annotated[
+        Path, typer.Option(help="Folder for records and teachers' weights.")
+    ] = RESULTS,
     root: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,
 ) -> None:
     """Make the next missing runs behind the paper's tables and figures; list what is missing."""
     chosen: Size = size or ("full" if _best_device() == "cuda" else "small")
     if minutes > 0:
         place = str(root) if root else None
-        run_study(
-            chosen,
-            minutes,
-            runs=runs,
-            records=records,
-            weights=weights,
-            root=place,
-            stop=_terminated(),
-        )
-    states = study_state(chosen, runs, records)
+        run_study(chosen, minutes, runs=runs, results=results, root=place, stop=_terminated())
+    states = study_state(chosen, runs, results)
     rows = [
         (s.job.name, str(s.job.step), s.status, f"{s.epochs} of {s.job.recipe.epochs}")
         for s in states
@@ -309,26 +357,26 @@ def study(
         f"{sum(s.status == status for s in states)} {status}"
         for status in ("recorded", "unfinished", "missing", "waiting")
     )
-    print(f"\n{chosen} list: {counts}. spectralkd study --size {chosen} --minutes 9 goes on.")
+    print(f"\n{chosen} list: {counts}. spectralkd study --size {chosen} --minutes 9 continues it.")
 
 
 @app.command()
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
-    style: Annotated[Style, typer.Option(help="How to print it.")] = "text",
+    style: Annotated[Style, typer.Option(help="Format of the table.")] = "text",
 ) -> None:
     """Print Table 2 or 3 from finished runs, beside the paper's numbers."""
     print(results_table(runs, style))
 
 
-@_recipe_command
+@_recipe_command(fixed="demo")
 def demo(
+    recipe: Recipe,
     run: Annotated[Path, typer.Option(help="Folder of the three runs.")] = Path("runs/demo"),
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("demo.html"),
-    **changes: Any,
 ) -> None:
     """Spectra, a teacher, and a student with and without it, in minutes and offline."""
-    result = run_demo(get_recipe("demo", **changes["changes"]), run)
+    result = run_demo(recipe, run)
     print(demo_table(result))
     print(f"\n{textwrap.fill(HOW_MEASURED, 90)}")
     if report.has_plotly():
@@ -337,7 +385,7 @@ def demo(
 
 
 def _terminated() -> Callable[[], bool]:
-    """Whether this process was asked to end since, by SIGTERM: a run then saves its state."""
+    """Whether this process has received SIGTERM since: a run then saves its state and ends."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     return lambda: bool(asked)
@@ -349,13 +397,13 @@ def _report(run: Run) -> None:
         f"{name} {last[key]:.2f} %"
         for name, key in (("top-1 error", "top1_error"), ("top-5 error", "top5_error"))
     )
-    if training.is_main_process():
+    if is_main_process():
         print(f"{run.path}: {errors} after epoch {last['epoch']}")
 
 
 def _method_options(method: str, given: list[str]) -> dict[str, Any]:
     """``name=value`` as the types of the method's defaults."""
-    defaults = method_options(method)
+    defaults = method_options(find_method(method))
     options: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -364,30 +412,27 @@ def _method_options(method: str, given: list[str]) -> dict[str, Any]:
                 f"option: expected name=value with a name among "
                 f"{', '.join(defaults) or 'none'} for {method}, got {text!r}"
             )
-        kind = type(defaults[name])
-        try:
-            options[name] = {"true": True, "false": False}[value] if kind is bool else kind(value)
-        except (KeyError, ValueError):
-            raise ValueError(
-                f"option: expected a {kind.__name__} for {name}, got {value!r}"
-            ) from None
+        options[name] = parse_value(name, type(defaults[name]), value)
     return options
+
+
+# --- speed ----------------------------------------------------------------------------------------
 
 
 @app.command()
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="spectra, scaling, losses, train, widgets, peers; all without."),
+        typer.Argument(help="spectra, scaling, losses, train, widgets, published; default: all."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Of spectra, scaling and losses, such as cuda; the best there is."),
+        typer.Option(help="Device of spectra, scaling, losses; default: cuda if there."),
     ] = None,
     clones: Annotated[
-        Path | None, typer.Option(help="Folder of the peers' clones; no peers without.")
+        Path | None, typer.Option(help="Folder of clones of published code; default: leave it out.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a record instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure speed on this machine, as ratios to a named floor in one run."""
     place = device or _best_device()
@@ -397,17 +442,17 @@ def bench(
         "losses": functools.partial(bench_losses, place),
         "train": bench_train,
         "widgets": bench_widgets,
-        "peers": functools.partial(bench_peers, clones or Path()),
+        "published": functools.partial(bench_published_code, clones or Path()),
     }
     if unknown := sorted(set(what or ()) - set(benches)):
         raise ValueError(f"bench: expected some of {', '.join(benches)}, got {unknown}")
     lacking = {
         "widgets": importlib.util.find_spec("ipywidgets") is None and "the notebooks extra",
-        "peers": clones is None and "--clones",
+        "published": clones is None and "--clones",
     }
     for name, need in lacking.items():
         if not what and need:
-            print(f"{name}: left out, for want of {need}", file=sys.stderr)
+            print(f"{name}: left out, because it needs {need}", file=sys.stderr)
     chosen = what or [name for name in benches if not lacking.get(name)]
     processor = cpu_capabilities().get("cpu_name") or platform.processor()
     if place.startswith("cuda"):
@@ -448,21 +493,3 @@ def _print_timings(timings: list[Timing]) -> None:
 
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _label(name: str, pool: int) -> str:
-    return name if pool == 1 else f"{name}, {pool}×{pool} average-pooled"
-
-
-def _fit(spectrum: Spectrum, band: tuple[float, float]) -> PowerLaw | None:
-    """The power law, or None where so small a map has fewer than three rings in the band."""
-    k = spectrum.frequency
-    if ((k >= band[0]) & (k < band[1])).sum() < 3:
-        return None
-    return fit_power_law(k, spectrum.power, band=band)
-
-
-def _exponent(fit: PowerLaw | None) -> tuple[str, str]:
-    if fit is None:
-        return "fewer than 3 rings", "–"
-    return f"{fit.exponent:.3f} ± {fit.stderr:.3f}", f"{fit.r_squared:.3f}"

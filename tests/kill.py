@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from spectralkd import runs
-from spectralkd.recipes import get_recipe
-from spectralkd.train import distill
+from spectralkd.training import run_folder as runs
+from spectralkd.training.api import distill
+from spectralkd.training.recipes import get_recipe
 
 folder, method, point, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 calls = 0

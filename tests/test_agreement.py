@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.agreement import StageAgreement, stage_agreement
+from spectralkd.analysis.agreement import StageAgreement, stage_agreement
 from spectralkd.models import create_model
-from spectralkd.spectrum import ring_frequencies
+from spectralkd.spectra.rings import ring_frequencies
 
 
 class Maps(nn.Module):
@@ -132,5 +132,5 @@ def test_wrong_input_is_told() -> None:
         stage_agreement(model, create_model("resnet50", 10), [images])
     with pytest.raises(ValueError, match="expected maps of 32×32 pixels at 'group2'"):
         stage_agreement(model, model, [images], layers=[("group1", "group2")])
-    with pytest.raises(TypeError, match="one of create_model's"):
+    with pytest.raises(TypeError, match="a network of create_model"):
         stage_agreement(model, Maps(lambda x: x), [images])

@@ -10,9 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from spectralkd import bench, cli, peers
+from spectralkd import cli
+from spectralkd.bench import published_code as peers
+from spectralkd.bench import speed as bench
 from spectralkd.models import create_model
-from spectralkd.spectrum import radial_power
+from spectralkd.spectra.power import radial_power
 
 
 def test_ratios_are_to_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +87,10 @@ def test_peers_weights_find_their_place() -> None:
 
 def test_a_missing_clone_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"clones: no folder .*; git clone https://"):
-        peers.bench_peers(tmp_path)
+        peers.bench_published_code(tmp_path)
 
 
 @pytest.mark.skipif("SPECTRALKD_CLONES" not in os.environ, reason="names no folder of clones")
 def test_peers_have_our_loss() -> None:
-    timings = peers.bench_peers(os.environ["SPECTRALKD_CLONES"], rounds=1, batch=4, steps=1)
+    timings = peers.bench_published_code(os.environ["SPECTRALKD_CLONES"], rounds=1, batch=4, steps=1)
     assert {"overhaul-distillation", "RepDistiller", "mdistiller"} <= {t.what for t in timings}

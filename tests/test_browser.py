@@ -14,9 +14,9 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from lab import CHROMIUM, Page, browser, jupyterlab  # noqa: E402
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
+from spectralkd.training.launch import find_runs, stop  # noqa: E402
 
-from spectralkd.launch import find_runs, stop  # noqa: E402
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 

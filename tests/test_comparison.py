@@ -13,24 +13,19 @@ import numpy as np
 import pytest
 import torch
 from smooth import MARGIN, maps
+from spectralkd.widgets import base as widget
 
-from spectralkd.distances import (
-    compare,
-    correlation,
-    partial_cost,
-    perturb,
-    relative,
-)
-from spectralkd.notebook import widget
-from spectralkd.notebook.comparison import (
-    MapComparison,
+from spectralkd.analysis.distances import compare, correlation, partial_cost, perturb, relative
+from spectralkd.figures.distances import (
     comparison_figure,
     correlation_figure,
     frequency_figure,
     margin_figure,
     terms_figure,
 )
-from spectralkd.spectrum import radial_power, ring_frequencies, ring_modes
+from spectralkd.spectra.power import radial_power
+from spectralkd.spectra.rings import ring_frequencies, ring_modes
+from spectralkd.widgets.map_comparison import MapComparison
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -263,7 +258,8 @@ def test_table_and_file_hold_the_functions_numbers(comparison: MapComparison) ->
     comparison.controls["blur"].value = 1.0
     student = perturb(maps().clamp_min(MARGIN), blur=1)
     found = compare(maps(), student, margin=MARGIN)
-    cells = re.findall(r"<td>([^<]*)</td>", comparison.table.value)
+    found_cells = re.findall(r"<td[^>]*>([^<]*)</td>", comparison.table.value)
+    cells = [cell.strip() for cell in found_cells]
     assert cells[0::3] == ["L1", "L2", "partial L2", "L_L1", "L_CPS"]
     assert [float(cell) for cell in cells[1::3]] == pytest.approx(found, abs=6e-5)
     (data,) = re.findall(r"base64,([^\"]+)", comparison.csv.value)

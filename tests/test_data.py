@@ -8,13 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from spectralkd.data import PHOTOS, ImageData, load, normalized, photographs, photos
-from spectralkd.powerlaw import fit_power_law
-from spectralkd.spectrum import RadialPowerSpectrum
+from spectralkd.data import DATASETS, load_data
+from spectralkd.data.images import ImageData, normalized
+from spectralkd.data.photos import PHOTOS, photographs, photos
+from spectralkd.spectra.power import RadialPowerSpectrum
+from spectralkd.spectra.powerlaw import fit_power_law
 
 
 def test_photos_need_nothing_and_are_always_the_same() -> None:
-    train, validation = load("photos", "train"), load("photos")
+    train, validation = load_data("photos", "train"), load_data("photos")
     assert (len(train), len(validation)) == (3000, 1500)
     assert len(train.classes) == len(PHOTOS) == 15
     again = photos("validation")
@@ -82,13 +84,13 @@ def spectrum_of(data: ImageData, ring: str = "jacobian") -> float:
 
 def test_cifar100_has_the_papers_exponent(data_root: Path) -> None:
     """Fig. 1 prints -2.203; ring sums over the complete rings of [1/8, 1/2)."""
-    data = load("cifar100", root=data_root)
+    data = load_data("cifar100", root=data_root)
     assert (len(data), len(data.classes)) == (10_000, 100)
     assert spectrum_of(data) == pytest.approx(-2.2, abs=0.05)
 
 
 def test_cifar_is_found_by_its_own_folder_too(data_root: Path) -> None:
-    assert len(load("cifar100", "train", root=data_root / "cifar-100-python")) == 50_000
+    assert len(load_data("cifar100", "train", root=data_root / "cifar-100-python")) == 50_000
 
 
 def test_cifar_without_network_or_files_says_where_to_put_it(tmp_path: Path, monkeypatch) -> None:
@@ -97,7 +99,7 @@ def test_cifar_without_network_or_files_says_where_to_put_it(tmp_path: Path, mon
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
     with pytest.raises(RuntimeError, match="cifar100: not complete in .*no network"):
-        load("cifar100", root=tmp_path)
+        load_data("cifar100", root=tmp_path)
 
 
 @pytest.fixture
@@ -112,38 +114,74 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_images_in_three_layouts(folder: Path) -> None:
-    data = load("imagefolder", "train", root=folder, image_size=48)
+    data = load_data("imagefolder", "train", root=folder, image_size=48)
     assert (len(data), tuple(data.classes)) == (6, ("cat", "dog"))
     images, labels = next(iter(data.batches(4, normalize=False)))
     assert images.shape == (4, 3, 48, 48)
     assert labels.tolist() == [0, 0, 0, 1]
     assert images[1, :, 0, 0].mul(255).round().tolist() == [1, 100, 200]
-    assert tuple(load("imagefolder", root=folder / "val").classes) == ("cat", "dog")
-    alone = load("imagefolder", root=folder / "val" / "cat")
+    assert tuple(load_data("imagefolder", root=folder / "val").classes) == ("cat", "dog")
+    alone = load_data("imagefolder", root=folder / "val" / "cat")
     assert (len(alone), tuple(alone.classes)) == (3, ("cat",))
     assert len(data.subset(2)) == 2
 
 
 def test_real_photographs_of_any_folder(data_root: Path) -> None:
-    data = load("imagefolder", root=data_root / "photos-256", image_size=224).subset(8)
+    data = load_data("imagefolder", root=data_root / "photos-256", image_size=224).subset(8)
     assert -1.8 < spectrum_of(data) < -0.8
 
 
 def test_what_is_no_data_set_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="data: expected one of photos, .*got 'mnist'"):
-        load("mnist")
+        load_data("mnist")
     with pytest.raises(ValueError, match="split: expected one of"):
-        load("photos", "test")
+        load_data("photos", "test")
     with pytest.raises(ValueError, match="root: imagefolder needs the folder"):
-        load("imagefolder")
+        load_data("imagefolder")
     with pytest.raises(
         FileNotFoundError, match="root: expected an existing folder, got '/no/such'"
     ):
-        load("cifar100", root="/no/such")
+        load_data("cifar100", root="/no/such")
     empty = folder / "empty"
     empty.mkdir()
     with pytest.raises(FileNotFoundError, match="root: no image found in"):
-        load("imagefolder", root=empty)
+        load_data("imagefolder", root=empty)
+
+
+def test_a_file_that_is_not_an_image_is_named_when_it_is_read(folder: Path) -> None:
     (folder / "val" / "cat" / "9.jpg").write_text("no image at all")
-    with pytest.raises(ValueError, match=r"9\.jpg: expected an image"):
-        load("imagefolder", root=folder)
+    data = load_data("imagefolder", root=folder)  # opens no file
+    with pytest.raises(ValueError, match=r"9\.jpg: not a readable image"):
+        list(data.batches(8))
+
+
+# --- data of one's own ----------------------------------------------------------------------------
+
+MINE = """
+import torch
+from spectralkd.data.images import ImageArray
+
+def stripes(split):
+    count = {"train": 12, "validation": 6}[split]
+    images = (torch.arange(8) % 2 * 255).to(torch.uint8).expand(count, 8, 8).unsqueeze(-1)
+    labels = torch.arange(count) % 2
+    return ImageArray(images.expand(-1, -1, -1, 3).contiguous(), labels, ("a", "b"))
+
+def number():
+    return 7
+"""
+
+
+def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_images.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(load_data("my_images:stripes", "train")) == 12
+    images, labels = next(iter(load_data("my_images:stripes").batches(6)))
+    assert images.shape == (6, 3, 8, 8)
+    assert labels.tolist() == [0, 1, 0, 1, 0, 1]
+    monkeypatch.setitem(DATASETS, "same", lambda split, **_: photos(split))
+    assert len(load_data("same")) == 1500
+    with pytest.raises(TypeError, match="data: expected my_images:number to return an ImageArray"):
+        load_data("my_images:number")
+    with pytest.raises(ValueError, match="data: expected an importable package.module:name, got"):
+        load_data("my_images:nothing")

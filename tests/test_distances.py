@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smooth import MARGIN, maps
 from torch import Tensor
 
-from spectralkd.distances import (
+from spectralkd.analysis.distances import (
     Distances,
     compare,
     correlation,
@@ -24,9 +24,10 @@ from spectralkd.distances import (
     white_noise,
 )
 from spectralkd.losses import overhaul
-from spectralkd.losses.method import Taps
+from spectralkd.losses.base import Taps
 from spectralkd.losses.spectral import Spectral
-from spectralkd.spectrum import radial_power, ring_frequencies
+from spectralkd.spectra.power import radial_power
+from spectralkd.spectra.rings import ring_frequencies
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -199,16 +200,17 @@ def test_distances_are_those_of_plain_loops(size: int, margin: float) -> None:
 def test_distances_are_the_loss_s_own() -> None:
     weight, bias = torch.tensor([1.3]), torch.tensor([-0.2])
     taps = Taps(("map",), ((1, 16, 16),), ((weight, bias),))
-    loss = Spectral(taps, taps, l1_reduction="mean")
+    loss = Spectral(l1_reduction="mean")
+    loss.build(taps, taps)
     teacher = maps()
     student = perturb(teacher, shift=1, noise=0.3)
     m = float(overhaul.margin(weight, bias))
-    pair = (student[:, None], teacher[:, None].clamp_min(m))
-    l1, cps = loss.spectral_terms([pair])
+    pair = (teacher[None].clamp_min(m), student[None])  # channels of one image
+    l1, cps = loss.stage_terms(*pair)
     found = compare(teacher, student, margin=m)
     assert found.spectral_l1 == pytest.approx(float(l1), rel=1e-5)
     assert found.cps == pytest.approx(float(cps), rel=1e-5)
-    total = float(overhaul.overhaul_distance([pair]))
+    total = float(overhaul.partial_l2(*pair))
     assert found.partial_l2 == pytest.approx(total / teacher.numel(), rel=1e-5)
 
 

@@ -7,9 +7,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from spectralkd.features import FeatureReader, activation_spectra, evaluation, record
+from spectralkd.analysis.activations import activation_spectra
 from spectralkd.models import create_model, model_stages
-from spectralkd.spectrum import radial_power
+from spectralkd.models.features import FeatureReader, evaluation, record
+from spectralkd.spectra.power import radial_power
 
 
 class InPlace(nn.Module):
@@ -87,7 +88,7 @@ def test_a_reader_returns_maps_and_compiles_into_one_graph() -> None:
     from torch._dynamo.testing import CompileCounter
 
     model = create_model("wrn10_1").eval()
-    reader = FeatureReader(model, [stage.map for stage in model_stages(model)])
+    reader = FeatureReader(model, [stage.pre_relu for stage in model_stages(model)])
     counter = CompileCounter()
     compiled = torch.compile(reader, backend=counter, fullgraph=True)
     for _ in range(3):
@@ -107,11 +108,11 @@ def test_evaluation_reads_the_statistics_asked_for_and_restores_all(statistics) 
     x = torch.randn(8, 3, 8, 8)
     with evaluation(model, statistics), torch.no_grad():
         output = model(x)
-        centred = model[0](x)
+        centerd = model[0](x)
     if statistics == "batch":
-        centred = centred - centred.mean((0, 2, 3), keepdim=True)
-        centred = centred / (centred.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(output, centred, rtol=1e-4, atol=1e-4)
+        centerd = centerd - centerd.mean((0, 2, 3), keepdim=True)
+        centerd = centerd / (centerd.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(output, centerd, rtol=1e-4, atol=1e-4)
     assert [m.training for m in model] == [False, True, True]
     assert model[1].track_running_stats
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

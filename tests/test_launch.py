@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from spectralkd import cli, launch
-from spectralkd.launch import (
+from spectralkd import cli
+from spectralkd.training import launch
+from spectralkd.training.api import train
+from spectralkd.training.launch import (
     Launch,
     cautions,
     find_runs,
@@ -26,9 +28,8 @@ from spectralkd.launch import (
     start,
     stop,
 )
-from spectralkd.recipes import get_recipe
-from spectralkd.runs import Run
-from spectralkd.train import train
+from spectralkd.training.recipes import get_recipe
+from spectralkd.training.run_folder import Run
 
 TINY: dict[str, Any] = {"train_images": 200, "validation_images": 60, "batch_size": 20}
 
@@ -50,7 +51,7 @@ def test_the_command_asks_for_the_very_recipe(monkeypatch: pytest.MonkeyPatch) -
     words = launch_command(Launch(Path("r"), recipe, method="at", teacher=Path("t")))
     assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(cli.training, "distill", lambda *args, **kw: asked.update(kw, args=args))
+    monkeypatch.setattr(cli.api, "distill", lambda *args, **kw: asked.update(kw, args=args))
     monkeypatch.setattr(cli, "_report", lambda run: None)
     done = CliRunner().invoke(cli.app, words[words.index("distill") :])
     assert done.exit_code == 0, done.output
@@ -104,8 +105,10 @@ def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path:
     start(asked)
     assert run_state(asked.run).status == "running"
     assert "is in use: it is running" in obstacles(asked)[0]
+    end = time.monotonic() + 120
     while not Run(asked.run).read_metrics():
         assert run_state(asked.run).status == "running"
+        assert time.monotonic() < end
         time.sleep(0.1)
     stop(asked.run)
     state = until(asked.run, "stopped")
@@ -113,7 +116,7 @@ def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path:
     assert state.total == epochs
     log = (asked.run / "launch.log").read_text()
     assert shlex.join(launch_command(asked)) in log
-    assert "stopped; the same command goes on with it" in log
+    assert "stopped; the same command resumes it" in log
     assert list(Run(asked.run).checkpoints())  # no step was lost
 
     changed = tiny(asked.run, epochs + 1)
@@ -134,15 +137,17 @@ def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path:
 def test_it_outlives_who_started_it(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
-        "from spectralkd.launch import Launch, start\n"
-        "from spectralkd.recipes import get_recipe\n"
+        "from spectralkd.training.launch import Launch, start\n"
+        "from spectralkd.training.recipes import get_recipe\n"
         f"start(Launch(Path({str(tmp_path / 'r')!r}), get_recipe('demo', epochs=50, **{TINY}),"
         " 'student'))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert run_state(tmp_path / "r").status == "running"
+    end = time.monotonic() + 120
     while not Run(tmp_path / "r").read_metrics():
         assert run_state(tmp_path / "r").status == "running"
+        assert time.monotonic() < end
         time.sleep(0.1)
     stop(tmp_path / "r")
     until(tmp_path / "r", "stopped")
@@ -153,7 +158,6 @@ def test_a_failed_launch_says_why(tmp_path: Path) -> None:
     start(asked)
     words = until(asked.run, "failed").last_words
     assert "model 'wrn11_1'" in words
-    assert "Traceback" not in words
 
 
 def test_runs_from_elsewhere_are_shown_but_not_steered(tmp_path: Path) -> None:

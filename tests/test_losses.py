@@ -1,11 +1,11 @@
-"""Are these the published losses? Held against the authors' code, and against plain formulas."""
+"""Are these the published losses? Compared with the authors' numbers and with plain formulas."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -14,27 +14,31 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.features import FeatureReader, evaluation
-from spectralkd.losses import (
-    METHODS,
+from spectralkd.losses import METHODS, find_method
+from spectralkd.losses.ab import AB, boundary_hinge
+from spectralkd.losses.at import AT, attention
+from spectralkd.losses.base import (
     Method,
     Phase,
     Reading,
     Taps,
-    create_method,
+    connector,
     method_options,
 )
-from spectralkd.losses.ab import AB, boundary_hinge
-from spectralkd.losses.at import AT, attention
 from spectralkd.losses.fitnets import FitNets
 from spectralkd.losses.ft import FT, unit
 from spectralkd.losses.jacobian import Jacobian
 from spectralkd.losses.kd import KD
-from spectralkd.losses.method import connector, read_taps
 from spectralkd.losses.overhaul import Overhaul, margin, partial_l2
-from spectralkd.losses.spectral import Spectral, cross_power_dissimilarity, spectral_l1
-from spectralkd.models import create_model, model_stages
-from spectralkd.spectrum import Rings, radial_power
+from spectralkd.losses.spectral import (
+    Spectral,
+    cross_power_dissimilarity,
+    plain_terms,
+    spectral_l1,
+)
+from spectralkd.losses.spectral_fused import fused_terms
+from spectralkd.spectra.power import radial_power
+from spectralkd.spectra.rings import Rings
 
 Shape = tuple[int, int, int]
 
@@ -78,6 +82,12 @@ def reading(
     )
 
 
+def built(method: Method, teacher: Taps, student: Taps) -> Any:
+    """The method for networks of these maps."""
+    method.build(teacher, student)
+    return method
+
+
 def fill(module: nn.Module, values: Iterable[Tensor]) -> None:
     """Set a module's parameters, in their order."""
     with torch.no_grad():
@@ -112,7 +122,7 @@ def check_gradient(loss: Tensor, x: Tensor, norm: float, largest: float, first: 
 def test_kd(temperature: float, kd: float) -> None:
     """HobbitLong/RepDistiller, KD.py; szagoruyko/attention-transfer, utils.py, agrees."""
     ys, yt = softened_logits()
-    terms = KD(taps([]), taps([]), temperature)(reading(logits=ys), reading(logits=yt), LABELS)
+    terms = KD(temperature)(reading(logits=yt), reading(logits=ys), LABELS)
     assert set(terms) == {"ce", "kd"}
     assert terms["ce"].item() == single(0.1 * 4.66778907793024)
     assert terms["kd"].item() == single(0.9 * kd)
@@ -122,7 +132,7 @@ def test_kd_in_all_and_its_gradient() -> None:
     """HobbitLong/RepDistiller, KD.py, with 0.1 CE + 0.9 KD at T = 4."""
     ys, yt = softened_logits()
     ys.requires_grad_()
-    terms = KD(taps([]), taps([]))(reading(logits=ys), reading(logits=yt), LABELS)
+    terms = KD()(reading(logits=yt), reading(logits=ys), LABELS)
     assert sum(terms.values()).item() == single(8.87929387776628)
     check_gradient(terms["kd"] / 0.9, ys, 0.728348247770032, 0.337133322326832, -0.0184610158507513)
 
@@ -133,12 +143,12 @@ def fitnets(**options: Any) -> tuple[FitNets, Reading, Reading]:
     fs, ft = randn(generator, 4, 6, 8, 8), randn(generator, 4, 5, 8, 8)
     conv_w, conv_b = 0.3 * randn(generator, 5, 6, 1, 1), 0.1 * randn(generator, 5)
     bn_w, bn_b = 1 + 0.1 * randn(generator, 5), 0.1 * randn(generator, 5)
-    method = FitNets(taps([(5, 8, 8)] * 3), taps([(6, 8, 8)] * 3), **options).double()
+    method = built(FitNets(**options), taps([(5, 8, 8)] * 3), taps([(6, 8, 8)] * 3)).double()
     fill(method.regressor, [conv_w, conv_b, bn_w, bn_b])
     ys, yt = softened_logits()
     unread_s, unread_t = torch.full_like(fs, math.nan), torch.full_like(ft, math.nan)
     student = reading([unread_s, fs.requires_grad_(), unread_s], ys)
-    return method, student, reading([unread_t, ft, unread_t], yt)
+    return method, reading([unread_t, ft, unread_t], yt), student
 
 
 @pytest.mark.parametrize(
@@ -150,8 +160,8 @@ def fitnets(**options: Any) -> tuple[FitNets, Reading, Reading]:
 )
 def test_fitnets(relu: bool, hint: float, gradient: tuple[float, float, float]) -> None:
     """HobbitLong/RepDistiller, FitNet.py and the ConvReg of models/util.py."""
-    method, student, teacher = fitnets(relu=relu)
-    terms = method(student, teacher, LABELS)
+    method, teacher, student = fitnets(relu=relu)
+    terms = method(teacher, student, LABELS)
     assert set(terms) == {"ce", "hint"}
     assert terms["ce"].item() == single(4.66778907793024)
     assert terms["hint"].item() == single(100 * hint)
@@ -160,12 +170,12 @@ def test_fitnets(relu: bool, hint: float, gradient: tuple[float, float, float]) 
 
 def test_fitnets_in_two_stages() -> None:
     """HobbitLong/RepDistiller, FitNet.py, then KD.py at T = 3."""
-    method, student, teacher = fitnets(two_stages=True)
+    method, teacher, student = fitnets(two_stages=True)
     assert method.phases == (Phase("hint", 30), Phase("train"))
-    hint = method(student, teacher, LABELS, "hint")
+    hint = method(teacher, student, LABELS, "hint")
     assert set(hint) == {"hint"}
     assert hint["hint"].item() == single(1.58512294962371)
-    terms = method(student, teacher, LABELS, "train")
+    terms = method(teacher, student, LABELS, "train")
     assert set(terms) == {"ce", "kd"}
     assert terms["ce"].item() == single(0.1 * 4.66778907793024)
     assert terms["kd"].item() == single(0.9 * 9.3524679998768)
@@ -180,17 +190,17 @@ def test_at() -> None:
     fs1.requires_grad_()
     assert attention(fs1)[0, 0].item() == single(0.132354096937109)
 
-    def total(student: list[Tensor], teacher: list[Tensor], **options: Any) -> Tensor:
+    def total(teacher: list[Tensor], student: list[Tensor], **options: Any) -> Tensor:
         shapes = ([tuple(maps.shape[1:]) for maps in side] for side in (teacher, student))
-        method = AT(*map(taps, shapes), **options)
-        terms = method(reading(student), reading(teacher), LABELS)
+        method = built(AT(**options), *map(taps, shapes))
+        terms = method(reading(teacher), reading(student), LABELS)
         assert set(terms) == {"ce", "at"}
         return terms["at"]
 
-    assert total([fs1, fs2, fs3], [ft1, ft2, ft3]).item() == single(130.90558884791)
-    assert total([fs2], [ft2], weight=1.0).item() == single(0.02660488920254)
-    assert total([fs3], [ft3], weight=1.0).item() == single(0.0962304387605311)
-    first = total([fs1], [ft1], weight=1.0)
+    assert total([ft1, ft2, ft3], [fs1, fs2, fs3]).item() == single(130.90558884791)
+    assert total([ft2], [fs2], weight=1.0).item() == single(0.02660488920254)
+    assert total([ft3], [fs3], weight=1.0).item() == single(0.0962304387605311)
+    first = total([ft1], [fs1], weight=1.0)
     assert first.item() == single(0.00807026088483867)
     check_gradient(first, fs1, 0.000872723544135715, 0.00018077708361444, 1.15860157448398e-06)
 
@@ -206,19 +216,19 @@ def test_ft() -> None:
     paraphraser = layers((6, 6, 3, 3), (6,), (3, 6, 3, 3), (3,), (3, 3, 3, 3), (3,))
     decoder = layers((3, 3, 3, 3), (3,), (3, 6, 3, 3), (6,), (6, 6, 3, 3), (6,))
     translator = layers((5, 5, 3, 3), (5,), (3, 5, 3, 3), (3,), (3, 3, 3, 3), (3,))
-    method = FT(taps([(6, 8, 8), (6, 4, 4)]), taps([(5, 8, 8), (5, 4, 4)]))
+    method = built(FT(), taps([(6, 8, 8), (6, 4, 4)]), taps([(5, 8, 8), (5, 4, 4)]))
     fill(method.paraphraser, paraphraser)
     fill(method.decoder, decoder)
     fill(method.translator, translator)
     unread = torch.full((4, 1, 1, 1), math.nan)
-    student, teacher = reading([unread, fs.float()]), reading([unread, ft.float()])
+    teacher, student = reading([unread, ft.float()]), reading([unread, fs.float()])
 
     assert method.paraphraser(teacher.maps[1].relu()).sum().item() == single(21.2112114894322)
     assert method.translator(student.maps[1].relu()).sum().item() == single(28.6262624127192)
-    stage = method(student, teacher, LABELS, "paraphraser")
+    stage = method(teacher, student, LABELS, "paraphraser")
     assert set(stage) == {"reconstruction"}
     assert stage["reconstruction"].item() == single(0.45480820482787)
-    terms = method(student, teacher, LABELS)
+    terms = method(teacher, student, LABELS)
     assert set(terms) == {"ce", "ft"}
     assert terms["ft"].item() == single(55.0796700128081)
 
@@ -240,12 +250,12 @@ def boundary_maps() -> tuple[list[Tensor], list[Tensor]]:
 def test_abs_hinge() -> None:
     """bhheo/AB_distillation, cifar10_AB_distillation.py and distillation_module.py."""
     fs, ft = boundary_maps()
-    sums = [boundary_hinge(s, t).item() for s, t in zip(fs, ft, strict=True)]
+    sums = [boundary_hinge(t, s).item() for t, s in zip(ft, fs, strict=True)]
     assert sums == double([2964.14201780217, 603.671502823736, 175.594406164316])
-    assert boundary_hinge(fs[0], ft[0], margin=2.0).item() == double(7739.19380605877)
+    assert boundary_hinge(ft[0], fs[0], margin=2.0).item() == double(7739.19380605877)
     s = fs[0].requires_grad_()
     check_gradient(
-        boundary_hinge(s, ft[0]), s, 108.887869256445, 8.64897344696671, -3.49912860351801
+        boundary_hinge(ft[0], s), s, 108.887869256445, 8.64897344696671, -3.49912860351801
     )
 
 
@@ -253,21 +263,21 @@ def test_abs_hinge_at_its_edges() -> None:
     """bhheo/AB_distillation, cifar10_AB_distillation.py, and by hand: 0+4+1+4+0+0+0+2.25."""
     s = torch.tensor([-1.0, -1.0, 0.0, 1.0, 1.0, -2.0, 2.0, 0.5])
     t = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0, -1.0, 1.0, -3.0])
-    assert boundary_hinge(s, t).item() == 11.25
+    assert boundary_hinge(t, s).item() == 11.25
 
 
 def test_ab() -> None:
     """bhheo/AB_distillation, cifar10_AB_distillation.py; RepDistiller's AB.py agrees."""
     fs, ft = boundary_maps()
     shapes = [(6, 8, 8), (5, 4, 4), (7, 2, 2)]
-    method = AB(taps(shapes), taps(shapes))
+    method = built(AB(), taps(shapes), taps(shapes))
     # Equal channels: no connectors.
     assert list(method.parameters()) == []
-    stage = method(reading(fs), reading(ft), LABELS, "boundaries")
+    stage = method(reading(ft), reading(fs), LABELS, "boundaries")
     assert set(stage) == {"ab"}
     assert stage["ab"].item() == single(0.913849246520044)
     ys, yt = softened_logits()
-    terms = method(reading(logits=ys), reading(logits=yt), LABELS)
+    terms = method(reading(logits=yt), reading(logits=ys), LABELS)
     assert terms["kd"].item() == single(1.03916311109742)
     assert sum(terms.values()).item() == single(1.03916311109742)
 
@@ -286,10 +296,10 @@ def test_ab_through_its_connectors() -> None:
     xs = [randn(generator, 4, c, n, n) for c, n in ((2, 8), (4, 4), (8, 2))]
     xt = [randn(generator, 4, c, n, n) for c, n in ((4, 8), (8, 4), (16, 2))]
     shapes = [(4, 8, 8), (8, 4, 4), (16, 2, 2)], [(2, 8, 8), (4, 4, 4), (8, 2, 2)]
-    method = AB(*map(taps, shapes)).double()
+    method = built(AB(), *map(taps, shapes)).double()
     for connect, values in zip(method.connectors, connectors, strict=True):
         fill(connect, values)
-    terms = method(reading(xs), reading(xt), LABELS, "boundaries")
+    terms = method(reading(xt), reading(xs), LABELS, "boundaries")
     assert terms["ab"].item() == single(0.846791366208724)
 
 
@@ -299,7 +309,7 @@ def test_overhauls_partial_l2() -> None:
     src, tgt = randn(generator, 4, 6, 8, 8), randn(generator, 4, 6, 8, 8)
     reduced = torch.maximum(tgt, -rand(generator, 1, 6, 1, 1))
     src.requires_grad_()
-    distance = partial_l2(src, reduced)
+    distance = partial_l2(reduced, src)
     assert distance.item() == double(2520.27994408657)
     check_gradient(distance, src, 100.404779648911, 9.4710823682971, -1.04361637536898)
 
@@ -308,7 +318,7 @@ def test_overhauls_partial_l2_at_its_edges() -> None:
     """clovaai/overhaul-distillation, distiller.py, and by hand: .09 + .04 + .04."""
     es = torch.tensor([-1.0, -0.2, 0.1, -0.5, -0.6, -2.0, 0.3, 0.0]).double()
     et = torch.tensor([-2.0, -2.0, -0.1, -0.5, -0.3, -0.3, 0.5, 0.0]).double()
-    assert partial_l2(es, et.clamp_min(-0.5)).item() == single(0.17)
+    assert partial_l2(et.clamp_min(-0.5), es).item() == single(0.17)
 
 
 def test_partial_l2_has_gradients_on_both_sides() -> None:
@@ -336,32 +346,32 @@ def overhaul(**options: Any) -> tuple[Overhaul, Reading, Reading]:
     bb = [0.1 * randn(generator, t) for t in tc]
     sides = ([(c, n, n) for c, n in zip(channels, hw, strict=True)] for channels in (tc, sc))
     shapes_t, shapes_s = sides
-    method = Overhaul(taps(shapes_t, zip(tw, tb, strict=True)), taps(shapes_s), **options).double()
+    norms = zip(tw, tb, strict=True)
+    method = built(Overhaul(**options), taps(shapes_t, norms), taps(shapes_s)).double()
     for connect, values in zip(method.connectors, zip(cw, bw, bb, strict=True), strict=True):
         fill(connect, values)
-    return method, reading(sfe), reading(tfe)
+    return method, reading(tfe), reading(sfe)
 
 
 def test_overhaul() -> None:
     """clovaai/overhaul-distillation, distiller.py, Distiller: / batch / 1000 and / 10000."""
-    method, student, teacher = overhaul()
+    method, teacher, student = overhaul()
     for number, expected in enumerate(OVERHAUL_MARGINS):
         margins = method.get_buffer(f"margin{number}").flatten().tolist()
         assert margins == double([float(value) for value in expected.split()])
-    pairs = [method.reduced(stage, student, teacher) for stage in range(3)]
-    stages = [partial_l2(s, t).item() for s, t in pairs]
+    stages = [partial_l2(*method.reduced(n, teacher, student)).item() for n in range(3)]
     assert stages == single([2300.69424729643, 464.677485061426, 184.068713844305])
-    terms = method(student, teacher, LABELS)
+    terms = method(teacher, student, LABELS)
     assert set(terms) == {"ce", "overhaul"}
     assert terms["overhaul"].item() == single(0.247895254549781)
-    method, student, teacher = overhaul(alpha=1e-4)
-    assert method(student, teacher, LABELS)["overhaul"].item() == single(0.0247895254549781)
+    method, teacher, student = overhaul(alpha=1e-4)
+    assert method(teacher, student, LABELS)["overhaul"].item() == single(0.0247895254549781)
 
 
 def test_overhaul_with_running_statistics() -> None:
     """clovaai/overhaul-distillation, distiller.py, connectors in eval mode with fresh ones."""
-    method, student, teacher = overhaul()
-    terms = method.eval()(student, teacher, LABELS)
+    method, teacher, student = overhaul()
+    terms = method.eval()(teacher, student, LABELS)
     assert terms["overhaul"].item() == single(809.377639269085 / 4 / 1000)
 
 
@@ -428,8 +438,8 @@ def test_jacobian(options: dict[str, Any], jacobian: float) -> None:
         images = x.clone().requires_grad_()
         return reading((), torch.tanh(images.reshape(4, -1) @ w1) @ w2, images)
 
-    student, teacher = read(w1s, w2s), read(w1t, w2t)
-    terms = Jacobian(taps([]), taps([]), **options)(student, teacher, LABELS)
+    teacher, student = read(w1t, w2t), read(w1s, w2s)
+    terms = Jacobian(**options)(teacher, student, LABELS)
     assert set(terms) == {"ce", "kd", "jacobian"}
     assert terms["jacobian"].item() == single(jacobian)
     if not options:
@@ -440,7 +450,7 @@ def test_jacobian(options: dict[str, Any], jacobian: float) -> None:
             0.00253471126432162,
             -3.32851375304818e-05,
         )
-    for name, expected in KD(taps([]), taps([]))(student, teacher, LABELS).items():
+    for name, expected in KD()(teacher, student, LABELS).items():
         assert terms[name].item() == single(expected.item())
 
 
@@ -462,25 +472,26 @@ def plain_rings(height: int, width: int, complete: bool) -> list[Tensor]:
     return [ring == number for number in range(1, last + 1)]
 
 
-def plain_l1(student: Tensor, teacher: Tensor) -> Tensor:
+def plane_l1(teacher: Tensor, student: Tensor) -> Tensor:
     return (torch.fft.fft2(teacher - student, norm="ortho")).abs().sum()
 
 
-def plain_cps(student: Tensor, teacher: Tensor, complete: bool = True, eps: float = 1e-6) -> Tensor:
-    fs, ft = (torch.fft.fft2(maps, norm="ortho") for maps in (student, teacher))
+def plane_cps(teacher: Tensor, student: Tensor, complete: bool = True, eps: float = 1e-2) -> Tensor:
+    ft, fs = (torch.fft.fft2(maps, norm="ortho") for maps in (teacher, student))
     rings = []
     for mask in plain_rings(*student.shape[-2:], complete):
-        s, t = fs[..., mask], ft[..., mask]
-        pss, ptt = (f.abs().square().mean(-1).clamp_min(eps) for f in (s, t))
+        t, s = ft[..., mask], fs[..., mask]
+        powers = [f.abs().square().mean(-1) for f in (t, s)]
+        ptt, pss = (torch.maximum(p, eps * p.mean(1, keepdim=True)) for p in powers)
         rings.append(1 - (t * s.conj()).mean(-1).real / (ptt * pss).sqrt())
     return torch.stack(rings).mean()
 
 
-def plain_terms(
-    method: Spectral, student: Reading, teacher: Reading, options: dict[str, Any]
+def plane_terms(
+    method: Spectral, teacher: Reading, student: Reading, options: dict[str, Any]
 ) -> dict[str, Tensor]:
     """Eq. 10 as it is written, with the method's connectors and margins."""
-    chosen = {**method_options("spectral"), **options}
+    chosen = {**method_options(Spectral), **options}
     weights = {"overhaul": [1 / 8, 1 / 4, 1 / 2, 1], "equal": [1, 1, 1, 1]}
     batch = len(student.logits)
     terms = dict.fromkeys(("overhaul", "l1", "cps"), torch.zeros((), dtype=torch.float64))
@@ -492,8 +503,8 @@ def plain_terms(
         if chosen["teacher_map"] == "margin":
             t = reduced
         elements = {"sum": batch, "mean": t.numel()}[chosen["l1_reduction"]]
-        l1 = plain_l1(s, t) / elements
-        cps = plain_cps(s, t, chosen["cps_rings"] == "complete", chosen["eps"])
+        l1 = plane_l1(t, s) / elements
+        cps = plane_cps(t, s, chosen["cps_rings"] == "complete", chosen["eps"])
         terms["l1"] = terms["l1"] + weights[chosen["l1_stages"]][number] * l1
         terms["cps"] = terms["cps"] + weights[chosen["cps_stages"]][number] * cps
     factors = {"overhaul": "alpha", "l1": "beta", "cps": "gamma"}
@@ -511,7 +522,7 @@ def spectral(
         return torch.randn(shape, generator=generator)
 
     norms = [(1 + 0.3 * normal(c), 0.5 * normal(c)) for c, _, _ in shapes_t]
-    method = Spectral(taps(shapes_t, norms), taps(shapes_s), **options)
+    method = built(Spectral(**options), taps(shapes_t, norms), taps(shapes_s))
     for connect in method.connectors:
         fill(connect, [0.5 * normal(*p.shape) for p in connect.parameters()])
     student = [normal(4, *shape) for shape in shapes_s]
@@ -520,22 +531,43 @@ def spectral(
     # So that they correlate a little, and differently over the stages.
     teacher = [(n + 1) / 4 * maps + normal(*maps.shape) for n, maps in enumerate(followed)]
     logits = normal(4, 10)
-    return method, reading([s.requires_grad_() for s in student], logits), reading(teacher)
+    return method, reading(teacher), reading([s.requires_grad_() for s in student], logits)
 
 
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_spectral_distances_agree_with_full_planes(height: int, width: int, complete: bool) -> None:
     rings = Rings(height, width, complete=complete)
-    s, t = torch.randn(2, 5, height, width, dtype=torch.float64)
-    fs, ft = rings.transform(s), rings.transform(t)
-    assert spectral_l1(fs, ft, rings).item() == double(plain_l1(s, t).item())
-    cps = cross_power_dissimilarity(fs, ft, rings).item()
-    assert cps == double(plain_cps(s, t, complete).item())
+    t, s = torch.randn(2, 3, 5, height, width, dtype=torch.float64, generator=seeded(1))
+    ft, fs, moved = (transform(rings, maps) for maps in (t, s, s + 3))
+    assert spectral_l1(ft, fs, rings).item() == double(plane_l1(t, s).item())
+    cps = cross_power_dissimilarity(ft, fs, rings).item()
+    assert cps == double(plane_cps(t, s, complete).item())
     # A map's mean, DC, counts in the one but not in the other.
-    moved = rings.transform(s + 3)
-    assert spectral_l1(moved, ft, rings).item() == double(plain_l1(s + 3, t).item())
-    assert cross_power_dissimilarity(moved, ft, rings).item() == double(cps)
+    assert spectral_l1(ft, moved, rings).item() == double(plane_l1(t, s + 3).item())
+    assert cross_power_dissimilarity(ft, moved, rings).item() == double(cps)
+
+
+def transform(rings: Rings, maps: Tensor) -> Tensor:
+    return rings.transform(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-2, 3.0])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fused_terms_are_the_plain_ones(eps: float, layout: torch.memory_format) -> None:
+    """Values and gradients, where some, none or most ring powers are below the floor."""
+    rings = Rings(8, 9)
+    t, s = torch.randn(2, 300, 4, 8, 9, dtype=torch.float64, generator=seeded(2))
+    s[:, 1] *= 0.01
+    t, s = (maps.contiguous(memory_format=layout) for maps in (t, s))
+    s.requires_grad_()
+    results = []
+    for terms in (plain_terms(t, s, rings, eps), fused_terms(t, s, rings, eps)):
+        gradients = [torch.autograd.grad(term, s, retain_graph=True)[0] for term in terms]
+        both = torch.autograd.grad(0.3 * terms[0] + 7 * terms[1], s)[0]
+        results.append((terms, gradients, both))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
+    assert results[1][2].stride() == s.stride()
 
 
 @pytest.mark.parametrize(
@@ -556,11 +588,11 @@ def test_spectral_distances_agree_with_full_planes(height: int, width: int, comp
     ],
 )
 def test_spectral_agrees_with_full_planes(options: dict[str, Any], changes: str) -> None:
-    method, student, teacher = spectral(**options)
-    terms = method(student, teacher, LABELS)
-    expected = plain_terms(method, student, teacher, options)
+    method, teacher, student = spectral(**options)
+    terms = method(teacher, student, LABELS)
+    expected = plane_terms(method, teacher, student, options)
     assert set(terms) == set(expected)
-    default = spectral()[0](student, teacher, LABELS)
+    default = spectral()[0](teacher, student, LABELS)
     for name, term in terms.items():
         assert term.dtype == torch.float32
         assert term.item() == single(expected[name].item())
@@ -570,9 +602,9 @@ def test_spectral_agrees_with_full_planes(options: dict[str, Any], changes: str)
 
 @pytest.mark.parametrize("off", ["", "alpha", "beta", "gamma", "alpha beta", "alpha gamma"])
 def test_a_weight_of_zero_switches_its_term_off(off: str) -> None:
-    method, student, teacher = spectral(**dict.fromkeys(off.split(), 0.0))
-    everything = spectral()[0](student, teacher, LABELS)
-    terms = method(student, teacher, LABELS)
+    method, teacher, student = spectral(**dict.fromkeys(off.split(), 0.0))
+    everything = spectral()[0](teacher, student, LABELS)
+    terms = method(teacher, student, LABELS)
     names = {"alpha": "overhaul", "beta": "l1", "gamma": "cps"}
     assert set(everything) == {"ce", *names.values()}
     assert set(terms) == set(everything) - {names[option] for option in off.split()}
@@ -582,8 +614,8 @@ def test_a_weight_of_zero_switches_its_term_off(off: str) -> None:
 
 @pytest.mark.parametrize(("off", "name"), [("gamma", "l1"), ("beta", "cps")])
 def test_each_spectral_term_alone_teaches_the_student(off: str, name: str) -> None:
-    method, student, teacher = spectral(**{"alpha": 0.0, off: 0.0})
-    terms = method(student, teacher, LABELS)
+    method, teacher, student = spectral(**{"alpha": 0.0, off: 0.0})
+    terms = method(teacher, student, LABELS)
     assert set(terms) == {"ce", name}
     terms[name].backward()
     for maps in (*student.maps, *(connect[0].weight for connect in method.connectors)):
@@ -592,18 +624,20 @@ def test_each_spectral_term_alone_teaches_the_student(off: str, name: str) -> No
 
 
 def test_equal_maps_are_at_no_distance() -> None:
-    method, _, _ = spectral()
-    pairs = [(torch.randn(2, *shape), torch.randn(2, *shape)) for shape in TEACHER]
-    apart = method.spectral_terms(pairs)
-    together = method.spectral_terms([(t, t.clone()) for _, t in pairs])
-    assert together[0] < 1e-6 * apart[0]
-    assert together[1].abs() < 1e-6
-    assert apart[1] > 1
+    method, *_ = spectral()
+    for shape in TEACHER:
+        t, s = torch.randn(2, 2, *shape, generator=seeded(3))
+        apart, together = method.stage_terms(t, s), method.stage_terms(t, t.clone())
+        assert together[0] < 1e-6 * apart[0]
+        assert together[1].abs() < 1e-6
+        assert apart[1] > 0.5
 
 
-def cps(student: Tensor, teacher: Tensor) -> float:
+def cps(teacher: Tensor, student: Tensor) -> float:
+    """Of maps (M, H, W) of one image."""
     rings = Rings(*student.shape[-2:])
-    return cross_power_dissimilarity(*map(rings.transform, (student, teacher)), rings).item()
+    transforms = (rings.transform(maps)[None] for maps in (teacher, student))
+    return cross_power_dissimilarity(*transforms, rings, 0.0).item()
 
 
 @given(
@@ -619,123 +653,146 @@ def test_cps_is_of_a_correlation(
     generator = seeded(seed)
     t, noise = randn(generator, 3, *size), randn(generator, 3, *size)
     s = share * t + (1 - abs(share)) * noise
-    value = cps(s, t)
+    value = cps(t, s)
     assert 0 - 1e-12 <= value <= 2 + 1e-12
-    assert cps(t, s) == pytest.approx(value, rel=1e-9, abs=1e-12)
+    assert cps(s, t) == pytest.approx(value, rel=1e-9, abs=1e-12)
     # A channel's positive scale, in either network, is nothing to it; a negative one mirrors it.
     for factors in ([scale, 1, 1], [1, scale, 2], [scale, scale, 1 / scale]):
         factor = torch.tensor(factors, dtype=torch.float64).view(3, 1, 1)
-        assert cps(3 * t * factor, t) == pytest.approx(0, abs=1e-9)
-        assert cps(s, factor * t) == pytest.approx(value, rel=1e-9, abs=1e-9)
-    assert cps(-s, t) == pytest.approx(2 - value, abs=1e-9)
-    assert cps(-t, t) == pytest.approx(2)
+        assert cps(t, 3 * t * factor) == pytest.approx(0, abs=1e-9)
+        assert cps(factor * t, s) == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert cps(t, -s) == pytest.approx(2 - value, abs=1e-9)
+    assert cps(t, -t) == pytest.approx(2)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_shift_shows_though_the_power_spectrum_is_the_same(size: tuple[int, int]) -> None:
-    t = torch.randn(2, 4, *size, dtype=torch.float64)
+    t, other = torch.randn(2, 2, 4, *size, dtype=torch.float64, generator=seeded(4))
     shifted = t.roll((2, 1), (-2, -1))
     torch.testing.assert_close(radial_power(shifted), radial_power(t))
-    method = Spectral(taps([(4, *size)]), taps([(4, *size)])).double()
-    l1, dissimilarity = method.spectral_terms([(shifted, t)])
-    assert l1 > 0.5 * method.spectral_terms([(torch.randn_like(t), t)])[0]
+    rings = Rings(*size)
+    l1, dissimilarity = plain_terms(t, shifted, rings, 1e-2)
+    assert l1 > 0.5 * plain_terms(t, other, rings, 1e-2)[0]
     assert dissimilarity > 0.3
 
 
 # --- the spectral terms as something to train with ------------------------------------------------
 
 
+@pytest.mark.parametrize("amplitude", [1e-7, 1e-3, 1.0, 1e10])
+def test_cps_does_not_depend_on_amplitude(amplitude: float) -> None:
+    rings = Rings(8, 8).float()
+    t, s = torch.randn(2, 4, 3, 8, 8, generator=seeded(5))
+    expected = plain_terms(t, s, rings, 1e-2)[1].item()
+    for terms in (plain_terms, fused_terms):
+        t_scaled, s_scaled = amplitude * t, (amplitude * s).requires_grad_()
+        value = terms(t_scaled, s_scaled, rings, 1e-2)[1]
+        assert value.item() == pytest.approx(expected, rel=1e-5)
+        (gradient,) = torch.autograd.grad(value, s_scaled)
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().max() > 0
+
+
 @pytest.mark.parametrize("dead", ["student", "teacher", "both"])
 @pytest.mark.parametrize("channels", [slice(0, 1), slice(None)])
 def test_a_dead_channel_has_a_finite_gradient(dead: str, channels: slice) -> None:
-    method = Spectral(taps([(3, 8, 8)]), taps([(3, 8, 8)]))
-    s, t = torch.randn(2, 2, 3, 8, 8)
+    rings = Rings(8, 8).float()
+    t, s = torch.randn(2, 2, 3, 8, 8, generator=seeded(6))
     if dead in ("student", "both"):
         s[:, channels] = 0
     if dead in ("teacher", "both"):
         t[:, channels] = 0
     s.requires_grad_()
-    l1, dissimilarity = method.spectral_terms([(s, t)])
+    l1, dissimilarity = fused_terms(t, s, rings, 1e-2)
     (l1 + dissimilarity).backward()
     assert s.grad is not None
     assert torch.isfinite(s.grad).all()
     # Dead and alive are uncorrelated, in each of the channels.
-    alone = method.spectral_terms([(s[:, channels], t[:, channels])])
+    alone = fused_terms(t[:, channels], s[:, channels], rings, 1e-2)
     assert alone[1].item() == pytest.approx(1)
     # What is dead in the student alone comes alive.
     assert (s.grad[:, channels].abs().max() > 0) == (dead != "both")
 
 
+def test_a_dead_channels_gradient_is_like_a_live_ones() -> None:
+    rings = Rings(8, 8).float()
+    t, s = torch.randn(2, 20, 8, 8, 8, generator=seeded(7))
+    s[:, 0] = 0
+    s.requires_grad_()
+    (gradient,) = torch.autograd.grad(fused_terms(t, s, rings, 1e-2)[1], s)
+    norms = gradient.flatten(2).norm(dim=2).mean(0)
+    assert norms[0] < 12 * norms[1:].mean()  # 1/sqrt(eps) times, and not 1,300
+
+
 @pytest.mark.parametrize("dead", ["student", "teacher", "both"])
 def test_a_dead_network_has_finite_gradients(dead: str) -> None:
-    method, student, teacher = spectral()
+    method, teacher, student = spectral()
     if dead in ("student", "both"):
         student = student._replace(
             maps=[torch.zeros_like(s).requires_grad_() for s in student.maps]
         )
     if dead in ("teacher", "both"):
         teacher = teacher._replace(maps=[torch.zeros_like(t) for t in teacher.maps])
-    terms = method(student, teacher, LABELS)
+    terms = method(teacher, student, LABELS)
     sum(terms.values()).backward()
     for x in (*terms.values(), *(x.grad for x in (*student.maps, *method.parameters()))):
         assert torch.isfinite(x).all()
 
 
 def test_bfloat16_maps_are_transformed_in_float32() -> None:
-    method, student, teacher = spectral()
-    half_s, half_t = (
+    method, teacher, student = spectral()
+    half_t, half_s = (
         side._replace(maps=[maps.detach().bfloat16() for maps in side.maps])
-        for side in (student, teacher)
+        for side in (teacher, student)
     )
-    whole_s, whole_t = (
-        side._replace(maps=[maps.float() for maps in side.maps]) for side in (half_s, half_t)
+    whole_t, whole_s = (
+        side._replace(maps=[maps.float() for maps in side.maps]) for side in (half_t, half_s)
     )
-    expected = method(whole_s, whole_t, LABELS)
+    expected = method(whole_t, whole_s, LABELS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = method(half_s, half_t, LABELS)
-        pairs = [(torch.randn(2, *shape), torch.randn(2, *shape)) for shape in TEACHER]
-        inside = method.spectral_terms(pairs)
+        terms = method(half_t, half_s, LABELS)
+        t, s = torch.randn(2, 2, *TEACHER[0], generator=seeded(8))
+        inside = method.stage_terms(t, s)
     for name, term in terms.items():
         assert term.dtype == torch.float32
         # The connectors are in bfloat16.
         assert term.item() == pytest.approx(expected[name].item(), rel=0.01)
-    for term, outside in zip(inside, method.spectral_terms(pairs), strict=True):
+    for term, outside in zip(inside, method.stage_terms(t, s), strict=True):
         torch.testing.assert_close(term, outside, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("options", [{}, {"cps_rings": "all", "l1_reduction": "mean"}])
-def test_spectral_gradients(options: dict[str, Any]) -> None:
-    shapes = [(2, 5, 5), (1, 4, 6)]
-    method = Spectral(taps(shapes), taps(shapes), **options).double()
-    generator = seeded(5)
-    s0, t0, s1, t1 = (randn(generator, 2, *shapes[n]).requires_grad_() for n in (0, 0, 1, 1))
-    assert torch.autograd.gradcheck(
-        lambda s0, t0, s1, t1: method.spectral_terms([(s0, t0), (s1, t1)]), (s0, t0, s1, t1)
-    )
+@pytest.mark.parametrize("size", [(5, 5), (4, 6)])
+@pytest.mark.parametrize("complete", [True, False])
+def test_spectral_gradients(size: tuple[int, int], complete: bool) -> None:
+    rings, generator = Rings(*size, complete=complete), seeded(5)
+    t, s = (randn(generator, 2, 2, *size).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(lambda t, s: plain_terms(t, s, rings, 1e-6), (t, s))
+    t.requires_grad_(False)
+    assert torch.autograd.gradcheck(lambda s: fused_terms(t, s, rings, 1e-6), (s,))
 
 
-def test_spectral_does_not_hang_on_the_layout_of_its_maps() -> None:
-    """Channels last, as convolutions give them, in pieces of more than one image."""
-    method, *_ = spectral()
-    results = []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        generator, pairs = seeded(8), []
-        for shape in TEACHER:
-            s, t = (randn(generator, 300, *shape).float() for _ in range(2))
-            pairs.append((s.to(memory_format=layout).requires_grad_(), t.to(memory_format=layout)))
-        terms = method.spectral_terms(pairs)
-        gradients = torch.autograd.grad(sum(terms), [s for s, _ in pairs])
-        assert all(g.stride() == s.stride() for g, (s, _) in zip(gradients, pairs, strict=True))
-        results.append((terms, gradients))
-    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
+def test_a_teacher_that_learns_gets_its_gradient() -> None:
+    method, teacher, student = spectral()
+    maps = [t.requires_grad_() for t in teacher.maps]
+    method(teacher, student, LABELS)["cps"].backward()
+    assert all(t.grad is not None and t.grad.abs().max() > 0 for t in maps)
+
+
+def test_images_of_another_size_make_their_own_rings() -> None:
+    method, *_ = spectral([(3, 8, 8)], [(3, 8, 8)])
+    assert list(method.rings) == ["8x8"]
+    t, s = torch.randn(2, 2, 3, 12, 10, generator=seeded(9))
+    terms = method.stage_terms(t, s)
+    expected = plain_terms(t, s, Rings(12, 10).float(), method.eps)
+    torch.testing.assert_close(terms, (expected[0] / 2, expected[1]))
 
 
 def test_spectral_compiles_as_one_graph() -> None:
-    method, student, teacher = spectral()
+    method, teacher, student = spectral()
     inputs = [*student.maps, *method.parameters()]
 
     def terms_and_gradients(call: nn.Module) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        terms = call(student, teacher, LABELS)
+        terms = call(teacher, student, LABELS)
         return terms, torch.autograd.grad(sum(terms.values()), inputs)
 
     expected = terms_and_gradients(method)
@@ -746,215 +803,6 @@ def test_spectral_compiles_as_one_graph() -> None:
     finally:
         torch._dynamo.reset()
     torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-6)
-
-
-# --- every method on two networks -----------------------------------------------------------------
-
-# Every stretch of training of every method, with the options that lead to it.
-STRETCHES: list[tuple[str, str, dict[str, Any]]] = [
-    ("baseline", "train", {}),
-    ("kd", "train", {}),
-    ("fitnets", "train", {}),
-    ("fitnets", "hint", {"two_stages": True}),
-    ("fitnets", "train", {"two_stages": True}),
-    ("at", "train", {}),
-    ("jacobian", "train", {}),
-    ("ft", "paraphraser", {}),
-    ("ft", "train", {}),
-    ("ab", "boundaries", {}),
-    ("ab", "train", {}),
-    ("overhaul", "train", {}),
-    ("spectral", "train", {}),
-]
-WITH_STATE = ["fitnets", "ft", "ab", "overhaul", "spectral"]
-# What a batch norm takes off again has no gradient but rounding.
-SHIFTED_AWAY = {"fitnets": ["regressor.0.bias"]}
-
-
-def network(name: str, seed: int, num_classes: int = 10) -> nn.Module:
-    """An untrained network whose batch norms are not 1 and 0, as after training."""
-    torch.manual_seed(seed)
-    model = create_model(name, num_classes)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model
-
-
-def phase_of(method: Method, name: str) -> Phase:
-    (phase,) = (phase for phase in method.phases if phase.name == name)
-    return phase
-
-
-def read(model: nn.Module, method: Method, images: Tensor, gradients: bool) -> Reading:
-    layers = [getattr(stage, method.reads) for stage in model_stages(model)]
-    images = images.clone().requires_grad_(method.input_gradient)
-    reader = FeatureReader(model, layers)
-    with torch.set_grad_enabled(gradients or method.input_gradient):
-        logits, maps = reader(images)
-    reader.remove()
-    return Reading(images, logits, tuple(maps[layer] for layer in layers))
-
-
-def readings(
-    method: Method, teacher: nn.Module, student: nn.Module, phase: Phase, size: int = 32
-) -> tuple[Reading, Reading]:
-    images = torch.randn(4, 3, size, size, generator=seeded(9))
-    with evaluation(teacher, phase.teacher_statistics):
-        of_teacher = read(teacher, method, images, gradients=False)
-    return read(student.train(), method, images, gradients=True), of_teacher
-
-
-def check_training(
-    method: Method, teacher: nn.Module, student: nn.Module, phase_name: str, size: int = 32
-) -> None:
-    """One step's gradients: there wherever the phase trains, and nowhere else."""
-    phase = phase_of(method, phase_name)
-    of_student, of_teacher = readings(method, teacher, student, phase, size)
-    terms = method(of_student, of_teacher, LABELS, phase.name)
-    for term in terms.values():
-        assert term.shape == ()
-        assert torch.isfinite(term)
-    sum(terms.values()).backward()
-    first = next(student.parameters())  # the furthest from any loss
-    if phase.student:
-        assert first.grad is not None
-        assert torch.isfinite(first.grad).all()
-        assert first.grad.abs().max() > 0
-    else:
-        assert all(p.grad is None for p in student.parameters())
-    trained = {id(p) for p in method.trained(phase.name)}
-    gradients = [p.grad.abs().max() for p in method.parameters() if p.grad is not None]
-    for name, parameter in method.named_parameters():
-        if id(parameter) in trained:
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-            moves = name not in SHIFTED_AWAY.get(type(method).__name__.lower(), [])
-            assert (parameter.grad.abs().max() > 1e-5 * max(gradients)) == moves, name
-        else:
-            assert parameter.grad is None, name
-    assert all(p.grad is None for p in teacher.parameters())
-
-
-def test_the_stretches_below_are_all_there_are() -> None:
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    found = []
-    for name in METHODS:
-        for options in [{}, {"two_stages": True}] if name == "fitnets" else [{}]:
-            method = create_method(name, teacher, student, **options)
-            assert method.phases[-1]._replace(teacher_statistics="running") == Phase("train")
-            found += [(name, phase.name, options) for phase in method.phases]
-    assert found == STRETCHES
-
-
-def test_phases_are_the_published_ones() -> None:
-    """The teacher's statistics are the batch's in AB's first phase and in Overhaul."""
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    phases = {name: create_method(name, teacher, student).phases for name in METHODS}
-    assert phases["ft"][0] == Phase("paraphraser", 5, 0.1, student=False)
-    assert phases["ab"] == (
-        Phase("boundaries", 30, teacher_statistics="batch"),
-        Phase("train"),
-    )
-    for name in ("overhaul", "spectral"):
-        assert phases[name] == (Phase("train", teacher_statistics="batch"),)
-    shorter = create_method("ab", teacher, student, init_epochs=2)
-    assert shorter.phases[0].epochs == 2
-    longer = create_method("ft", teacher, student, paraphraser_epochs=7, paraphraser_lr=0.01)
-    assert longer.phases[0][1:3] == (7, 0.01)
-    hint = create_method("fitnets", teacher, student, two_stages=True, hint_epochs=3)
-    assert hint.phases[0].epochs == 3
-
-
-@pytest.mark.parametrize(("name", "phase", "options"), STRETCHES)
-def test_every_phase_trains_what_it_says(name: str, phase: str, options: dict[str, Any]) -> None:
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    method = create_method(name, teacher, student, **options)
-    check_training(method, teacher, student, phase)
-
-
-@pytest.mark.parametrize(("name", "phase", "options"), STRETCHES)
-def test_every_phase_runs_in_half_precision(name: str, phase: str, options: dict[str, Any]) -> None:
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    method = create_method(name, teacher, student, **options)
-    stretch = phase_of(method, phase)
-    expected = method(*readings(method, teacher, student, stretch), LABELS, phase)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        both = readings(method, teacher, student, stretch)
-        terms = method(*both, LABELS, phase)
-    assert both[0].logits.dtype == torch.bfloat16
-    for key, term in terms.items():
-        assert term.dtype == torch.float32
-        assert term.item() == pytest.approx(expected[key].item(), rel=0.05)
-
-
-@pytest.mark.parametrize("student", ["resnet8", "pyramidnet20_12"])
-@pytest.mark.parametrize("name", ["overhaul", "spectral"])
-def test_other_families_of_students(name: str, student: str) -> None:
-    pair = network("wrn10_2", 0), network(student, 1)
-    check_training(create_method(name, *pair), *pair, "train")
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), [("at", 64), ("ab", 64), ("overhaul", 64), ("spectral", 128)]
-)
-def test_the_networks_of_imagenet(name: str, size: int) -> None:
-    pair = network("resnet50", 0), network("mobilenet", 1)
-    method = create_method(name, *pair, image_shape=(3, size, size))
-    check_training(method, *pair, method.phases[0].name, size)
-
-
-def test_only_some_methods_have_a_state() -> None:
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    states = {name: create_method(name, teacher, student).state_dict() for name in METHODS}
-    assert [name for name, state in states.items() if state] == WITH_STATE
-    # The matrices of the Fourier transform can be made again.
-    assert states["spectral"].keys() == states["overhaul"].keys()
-
-
-@pytest.mark.parametrize("name", WITH_STATE)
-def test_a_state_is_all_there_is(name: str) -> None:
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    first = create_method(name, teacher, student)
-    second = create_method(name, network("wrn10_2", 2), student)
-    phase = first.phases[0]
-    both = readings(first, teacher, student, phase)
-    first(*both, LABELS, phase.name)  # the running statistics move
-    expected = first.eval()(*both, LABELS, phase.name)
-    before = second.eval()(*both, LABELS, phase.name)
-    second.load_state_dict(first.state_dict())
-    assert any(before[key] != expected[key] for key in expected)
-    torch.testing.assert_close(second(*both, LABELS, phase.name), expected, rtol=0, atol=0)
-
-
-def test_margins_are_read_from_the_teacher() -> None:
-    teacher, student = network("wrn10_2", 0), network("wrn10_1", 1)
-    method = create_method("overhaul", teacher, student)
-    for number, norm in enumerate((teacher.group2[0].bn1, teacher.group3[0].bn1, teacher.bn)):
-        expected = margin(norm.weight, norm.bias).detach()
-        torch.testing.assert_close(method.get_buffer(f"margin{number}").flatten(), expected)
-
-
-@pytest.mark.parametrize("reads", ["map", "output"])
-def test_taps_say_what_a_pass_gives_and_leave_the_network_alone(
-    reads: Literal["map", "output"],
-) -> None:
-    model = network("wrn10_2", 0)
-    before = copy.deepcopy(model.state_dict())
-    layers, shapes, norms = read_taps(model, reads, (3, 24, 40))
-    assert layers == tuple(getattr(stage, reads) for stage in model_stages(model))
-    assert shapes == ((32, 24, 40), (64, 12, 20), (128, 6, 10))
-    assert norms[2][0] is not model.bn.weight
-    torch.testing.assert_close(norms[2], (model.bn.weight, model.bn.bias))
-    assert model.training
-    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
-
-
-def test_what_each_method_reads() -> None:
-    """Attention maps and hints are of a stage's own result, the rest of the map before a ReLU."""
-    outputs = [name for name, method in METHODS.items() if method.reads == "output"]
-    assert outputs == ["fitnets", "at"]
 
 
 def test_connectors_begin_as_the_authors_do() -> None:
@@ -968,60 +816,23 @@ def test_connectors_begin_as_the_authors_do() -> None:
 
 # --- what is refused ------------------------------------------------------------------------------
 
-# Those that look at maps, and so need them to be alike.
+# Those that read maps, and so need them to be of equal size.
 OF_MAPS = ["fitnets", "at", "ft", "ab", "overhaul", "spectral"]
 
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("overhual", r"method: expected one of overhaul, spectral, got 'overhual'"),
-        ("spectrum", r"method: expected one of spectral, got 'spectrum'"),
-        ("xyz", rf"method: expected one of {', '.join(METHODS)}, got 'xyz'"),
-    ],
-)
-def test_unknown_methods_are_refused_with_the_nearest(name: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        create_method(name, nn.Identity(), nn.Identity())
-    with pytest.raises(ValueError, match=says):
-        method_options(name)
-
-
 def test_options_are_known() -> None:
-    assert method_options("baseline") == {}
-    assert method_options("kd") == {"temperature": 4.0, "weight": 0.9}
-    assert method_options("overhaul") == {"alpha": 1e-3}
-    spectral = method_options("spectral")
-    assert [spectral[name] for name in ("alpha", "beta", "gamma")] == [1e-4, 1e-4, 1e-2]
+    assert method_options(find_method("baseline")) == {}
+    assert method_options(KD) == {"temperature": 4.0, "weight": 0.9}
+    assert method_options(Overhaul) == {"alpha": 1e-3}
+    assert [method_options(Spectral)[n] for n in ("alpha", "beta", "gamma")] == [1e-4, 1e-4, 1e-2]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_unknown_options_are_refused_with_the_known(name: str) -> None:
-    known = ", ".join(method_options(name)) or "none"
-    says = f"method '{name}': expected options among {known}, got tempreture, colour"
-    with pytest.raises(ValueError, match=says):
-        create_method(name, nn.Identity(), nn.Identity(), tempreture=3, colour="red")
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_networks_of_other_stages_are_refused_where_maps_count(name: str) -> None:
-    teacher, student = network("wrn10_1", 0), network("mobilenet", 1)
-    if name in OF_MAPS:
-        with pytest.raises(ValueError, match="student: expected 3 stages as the teacher, got 4"):
-            create_method(name, teacher, student)
-    else:
-        assert isinstance(create_method(name, teacher, student), METHODS[name])
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_maps_of_other_sizes_are_refused_where_maps_count(name: str) -> None:
+@pytest.mark.parametrize("name", OF_MAPS)
+def test_maps_of_other_sizes_are_refused(name: str) -> None:
     teacher, student = taps([(4, 8, 8), (4, 4, 6)]), taps([(3, 8, 8), (3, 4, 5)])
-    if name in OF_MAPS:
-        says = "student: expected maps of 4×6 pixels at stage 2 as the teacher, got 4×5"
-        with pytest.raises(ValueError, match=says):
-            METHODS[name](teacher, student)
-    else:
-        assert isinstance(METHODS[name](teacher, student), METHODS[name])
+    says = "student: expected maps of 4×6 pixels at stage 2 as the teacher, got 4×5"
+    with pytest.raises(ValueError, match=says):
+        METHODS[name]().build(teacher, student)
 
 
 @pytest.mark.parametrize(
@@ -1036,21 +847,21 @@ def test_maps_of_other_sizes_are_refused_where_maps_count(name: str) -> None:
 )
 def test_unknown_choices_of_spectral_are_refused(option: str, allowed: str) -> None:
     with pytest.raises(ValueError, match=f"{option}: expected one of {allowed}, got 'other'"):
-        Spectral(taps(TEACHER), taps(STUDENT), **{option: "other"})
+        Spectral(**{option: "other"})
 
 
 def test_spectral_refuses_maps_without_rings() -> None:
     shapes = [(3, 8, 8), (3, 3, 8)]
     with pytest.raises(ValueError, match="at least 4×4 pixels, got 3×8 at stage 2"):
-        Spectral(taps(shapes), taps(shapes))
+        built(Spectral(), taps(shapes), taps(shapes))
 
 
 def test_jacobian_refuses_an_unknown_class() -> None:
-    with pytest.raises(ValueError, match="of: expected 'label' or 'teacher', got 'student'"):
-        Jacobian(taps([]), taps([]), of="student")
+    with pytest.raises(ValueError, match="of: expected one of 'label', 'teacher', got 'student'"):
+        Jacobian(of="student")
 
 
 def test_fitnets_refuses_a_stage_there_is_not() -> None:
     networks = taps([(4, 8, 8), (4, 4, 4)])
     with pytest.raises(ValueError, match="stage: expected 0 to 1, got 2"):
-        FitNets(networks, networks, stage=2)
+        built(FitNets(stage=2), networks, networks)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from spectralkd.features import record
 from spectralkd.models import MODELS, create_model, model_stages
+from spectralkd.models.features import record
 
 # Counted from the published descriptions; 100 classes but for the last two.
 PARAMETERS = {
@@ -26,7 +28,7 @@ IMAGENET = ("mobilenet", "resnet50")
 SMALL = ("wrn10_1", "resnet8", "pyramidnet20_12", "pyramidnet164_12", "mobilenet", "resnet50")
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_to_the_unit(name: str) -> None:
     model = create_model(name, num_classes=1000 if name in IMAGENET else 100)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
@@ -52,7 +54,7 @@ def test_taps_are_before_the_relu_and_fit_their_norm(name: str) -> None:
     model = create_model(name, num_classes=7)
     size = 64 if name in IMAGENET else 32
     stages = model_stages(model)
-    layers = [layer for stage in stages for layer in (stage.output, stage.map)]
+    layers = [layer for stage in stages for layer in (stage.output, stage.pre_relu)]
     with record(model, layers) as maps:
         assert model(torch.randn(2, 3, size, size)).shape == (2, 7)
     assert len(stages) == (4 if name in IMAGENET else 3)
@@ -61,17 +63,17 @@ def test_taps_are_before_the_relu_and_fit_their_norm(name: str) -> None:
     for stage in stages:
         norm = model.get_submodule(stage.norm)
         assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.num_features == maps[stage.map].shape[1]
-        assert maps[stage.map].shape[2:] == maps[stage.output].shape[2:]
-        assert maps[stage.map].min() < 0
+        assert norm.num_features == maps[stage.pre_relu].shape[1]
+        assert maps[stage.pre_relu].shape[2:] == maps[stage.output].shape[2:]
+        assert maps[stage.pre_relu].min() < 0
 
 
 def test_a_residual_tap_is_what_the_relu_receives() -> None:
     model = create_model("resnet8")
     stage = model_stages(model)[1]
-    with record(model, [stage.map, stage.output]) as maps:
+    with record(model, [stage.pre_relu, stage.output]) as maps:
         model(torch.randn(2, 3, 32, 32))
-    torch.testing.assert_close(maps[stage.map].relu(), maps[stage.output], rtol=0, atol=0)
+    torch.testing.assert_close(maps[stage.pre_relu].relu(), maps[stage.output], rtol=0, atol=0)
 
 
 def test_bottlenecks_are_told_by_depth() -> None:
@@ -82,11 +84,11 @@ def test_bottlenecks_are_told_by_depth() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("wrn28-4", "expected a name such as wrn28_4, .*got 'wrn28-4'"),
+        ("wrn28-4", "expected one of wrn28_4, .*got 'wrn28-4'"),
         ("wrn15_2", "model 'wrn15_2': expected a depth of 6n \\+ 4"),
         ("resnet57", "model 'resnet57': expected a depth of 6n \\+ 2"),
         ("pyramidnet200_0", "alpha of at least 1"),
-        ("vgg", "model: expected a name such as"),
+        ("vgg", "model: expected one of"),
     ],
 )
 def test_unknown_networks_are_refused_with_the_nearest(name: str, says: str) -> None:
@@ -96,6 +98,32 @@ def test_unknown_networks_are_refused_with_the_nearest(name: str, says: str) -> 
 
 def test_a_foreign_network_has_no_table() -> None:
     with pytest.raises(
-        TypeError, match="expected one of create_model's, .*; got Linear with stages None"
+        TypeError, match="expected a network of create_model, .*; got Linear with stages None"
     ):
         model_stages(nn.Linear(1, 1))
+
+
+def test_initialization_is_the_reference_codes() -> None:
+    """clovaai/overhaul-distillation: fan-out normal on CIFAR, torch's default in MobileNet."""
+    torch.manual_seed(0)
+    for name in ("wrn16_2", "resnet20", "pyramidnet20_12"):
+        model = create_model(name)
+        weight = model.group3[0].conv2.weight
+        fan_out = weight.shape[0] * 9
+        assert weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
+        bound = model.fc.in_features**-0.5
+        largest = model.fc.bias.abs().max()
+        assert largest == 0 if name == "wrn16_2" else 0.9 * bound < largest <= bound
+    depthwise = create_model("mobilenet").blocks[12].depthwise.weight
+    assert depthwise.std().item() == pytest.approx((1 / 9 / 3) ** 0.5, rel=0.03)
+
+
+def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from torch import nn\ndef tiny(num_classes):\n    return nn.Linear(4, num_classes)\n"
+    (tmp_path / "my_networks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert create_model("my_networks:tiny", 7).out_features == 7
+    monkeypatch.setitem(MODELS, "tiny", lambda classes: nn.Linear(3, classes))
+    assert create_model("tiny", 5).out_features == 5
+    with pytest.raises(ValueError, match="model: expected an importable package.module:name, got"):
+        create_model("my_networks:huge")

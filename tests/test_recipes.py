@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from spectralkd.models import MODELS
-from spectralkd.recipes import RECIPES, get_recipe, recipe_options
+from spectralkd.training.recipes import RECIPES, get_recipe, parse_value, recipe_options
 
 
 @pytest.mark.parametrize("name", "abcdef")
@@ -33,6 +35,42 @@ def test_imagenet() -> None:
     assert (paper.batch_size, paper.epochs, paper.drop_epochs()) == (256, 100, (30, 60, 90))
     assert (paper.alpha, paper.beta, paper.gamma) == (1e-5, 1e-5, 1e-3)
     assert (heo.alpha, heo.weight_decay, heo.nesterov) == (1e-4, 1e-4, True)
+    assert heo.drop_epochs() == (29, 59, 89)  # one epoch earlier in the reference code
+
+
+@pytest.mark.parametrize(
+    ("epochs", "drops"),
+    [(1, (1, 2)), (2, (1, 2)), (3, (1, 2)), (4, (2, 3)), (10, (5, 7)), (30, (15, 22))],
+)
+def test_short_runs_begin_at_the_initial_rate_and_drop_once_at_a_time(
+    epochs: int, drops: tuple[int, ...]
+) -> None:
+    recipe = get_recipe("c", epochs=epochs)
+    assert recipe.drop_epochs() == drops
+    rates = [recipe.lr_at(epoch) for epoch in range(epochs)]
+    assert rates[0] == 0.1
+    assert all(a / b < 11 for a, b in itertools.pairwise(rates))
+
+
+def test_texts_become_values() -> None:
+    kinds = {name: kind for name, (kind, _) in recipe_options().items()}
+
+    def parsed(name: str, text: str) -> object:
+        return parse_value(name, kinds[name], text)
+
+    assert parsed("epochs", " 7 ") == 7
+    assert parsed("lr", "1e-3") == 1e-3
+    assert parsed("drops", "0.3, 0.6") == (0.3, 0.6)
+    assert parsed("nesterov", "True") is True
+    assert parsed("root", "") is None
+    assert parsed("train_images", "50") == 50
+    assert parsed("precision", "bf16") == "bf16"
+    wrong = {"epochs": "3.5", "lr": "fast", "nesterov": "yes", "train_images": "x", "drops": "a"}
+    for name, text in wrong.items():
+        with pytest.raises(ValueError, match=rf"{name}: expected .*, got '{text}'"):
+            parsed(name, text)
+    with pytest.raises(ValueError, match="precision: expected one of 'auto', 'float32', 'bf16'"):
+        parsed("precision", "half")
 
 
 def test_any_field_can_be_changed_and_schedules_follow_the_epochs() -> None:
@@ -48,9 +86,9 @@ def test_any_field_can_be_changed_and_schedules_follow_the_epochs() -> None:
     [
         (lambda: get_recipe("g"), f"recipe: expected one of {', '.join(RECIPES)}, got 'g'"),
         (lambda: get_recipe("c", "hinton"), "preset: expected one of 'paper', 'heo'"),
-        (lambda: get_recipe("c", epoch=3), "recipe: unknown fields epoch"),
+        (lambda: get_recipe("c", epoch=3), "recipe: expected fields among data, .*, got epoch"),
         (lambda: get_recipe("c", epochs=0), "epochs: expected at least 1, got 0"),
-        (lambda: get_recipe("c", drops=(100,)), "drops: expected parts of the epochs"),
+        (lambda: get_recipe("c", drops=(100,)), "drops: expected fractions in"),
         (lambda: get_recipe("c", precision="fp8"), "precision: expected one of"),
     ],
 )

@@ -14,17 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spectralkd.powerlaw import fit_power_law
-from spectralkd.spectrum import (
-    RadialPowerSpectrum,
-    Window,
+from spectralkd.spectra.correlation import (
     correlation_function,
     correlation_length,
-    radial_power,
     ring_correlation,
-    ring_frequencies,
-    ring_modes,
 )
+from spectralkd.spectra.power import RadialPowerSpectrum, Window, radial_power
+from spectralkd.spectra.powerlaw import fit_power_law
+from spectralkd.spectra.rings import ring_frequencies, ring_modes
 
 SIZES = [(8, 8), (7, 7), (32, 32), (15, 15), (4, 4), (5, 9), (12, 8), (8, 12), (21, 6)]
 sides = st.integers(4, 40)
@@ -293,14 +290,14 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
 
 def test_correlation_function_agrees_with_a_plain_loop() -> None:
     x = torch.randn(7, 9, dtype=torch.float64)
-    centred = x - x.mean()
+    centerd = x - x.mean()
     pairs: dict[int, list[tuple[float, float]]] = {}
     for y1 in range(7):
         for x1 in range(9):
             for y2 in range(7):
                 for x2 in range(9):
                     lag = math.hypot(y1 - y2, x1 - x2)
-                    product = float(centred[y1, x1] * centred[y2, x2])
+                    product = float(centerd[y1, x1] * centerd[y2, x2])
                     pairs.setdefault(math.floor(lag + 0.5), []).append((lag, product))
     distance, correlation = correlation_function(x)
     assert len(distance) == 4

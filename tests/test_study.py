@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from spectralkd import study
-from spectralkd.data import load
+from spectralkd.data import load_data
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
-from spectralkd.records import (
-    FOLDER,
+from spectralkd.models.weights import read_metadata
+from spectralkd.reproduction import records, study
+from spectralkd.reproduction.paper_tables import TABLE_2, record_table
+from spectralkd.reproduction.records import (
+    PACKAGED,
     read_records,
     spectrum_from_json,
     spectrum_to_json,
     write_record,
 )
-from spectralkd.results import TABLE_2, record_table
-from spectralkd.spectrum import RadialPowerSpectrum
-from spectralkd.study import run_study, study_jobs, study_state
-from spectralkd.train import evaluate
-from spectralkd.weights import read_metadata
+from spectralkd.reproduction.study import run_study, study_jobs, study_state
+from spectralkd.spectra.power import RadialPowerSpectrum
+from spectralkd.training.evaluate import evaluate
+from spectralkd.training.recipes import get_recipe
 
 
 def test_the_full_list_has_every_cell_of_table_2_and_every_method() -> None:
@@ -62,7 +63,7 @@ def test_hyper_parameters_are_never_chosen_on_the_validation_set() -> None:
 def test_the_full_list_changes_nothing_that_the_paper_sets() -> None:
     free = {"spectra_every", "seed", "holdout", "alpha", "beta", "gamma"}
     for job in study_jobs("full"):
-        plain = study.get_recipe(job.recipe.setup, job.recipe.preset)
+        plain = get_recipe(job.recipe.setup, job.recipe.preset)
         changed = {k for k, v in vars(job.recipe).items() if v != getattr(plain, k)}
         assert changed <= free
 
@@ -77,6 +78,7 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
     torch.testing.assert_close(stored.stderr, spectrum.stderr, rtol=1e-5, atol=0)
     assert stored.ring == "jacobian"
     assert stored.samples == 9
+    assert "x" not in read_records("small")
     assert read_records("full", tmp_path) == {}
     with pytest.raises(ValueError, match="size: expected one of 'full', 'small', got 'tiny'"):
         read_records("tiny", tmp_path)
@@ -101,32 +103,33 @@ def test_short_stretches_add_up(
         if job.name in wanted
     ]
     monkeypatch.setattr(study, "study_jobs", lambda size: jobs)
+    monkeypatch.setattr(records, "PACKAGED", tmp_path / "none")
 
     def work(folder: str, minutes: float) -> list[str]:
-        places = {name: tmp_path / folder / name for name in ("runs", "records", "weights")}
+        places = {name: tmp_path / folder / name for name in ("runs", "results")}
         said: list[str] = []
         run_study(
             "small", minutes, **places, root=str(data_root), progress=False, report=said.append
         )
         return said
 
-    state = study_state("small", tmp_path / "a/runs", tmp_path / "a/records")
+    state = study_state("small", tmp_path / "a/runs", tmp_path / "a/results")
     assert [s.status for s in state] == ["missing", "missing", "waiting"]
     for stretch in range(60):
         said = work("a", 1 / 60)  # a second each
         if stretch == 0:
-            assert "stopped; the same command goes on with it" in said[-1]
-        state = study_state("small", tmp_path / "a/runs", tmp_path / "a/records")
+            assert "stopped; the same command resumes it" in said[-1]
+        state = study_state("small", tmp_path / "a/runs", tmp_path / "a/results")
         if all(s.status == "recorded" for s in state):
             break
     assert all(s.status == "recorded" for s in state)
     work("b", 10)
-    a, b = (read_records("small", tmp_path / f / "records") for f in "ab")
+    a, b = (read_records("small", tmp_path / f / "results/records") for f in "ab")
     for name in wanted:
         for one, other in zip(a[name]["metrics"], b[name]["metrics"], strict=True):
             one.pop("images_per_second"), other.pop("images_per_second")
             assert one == other, name  # to the last bit, on a CPU
-    file = tmp_path / "a/weights/wrn10_1-cifar100-small.safetensors"
+    file = tmp_path / "a/results/weights/wrn10_1-cifar100-small.safetensors"
     assert read_metadata(file)["config"]["recipe"]["epochs"] == 2
     assert a["c-heo-spectral-0"]["config"]["teacher_sha256"]
 
@@ -142,7 +145,7 @@ def test_shipped_weights_have_the_error_they_say(file: Path, data_root: Path) ->
     model = create_model(network, pretrained=pretrained)
     about = read_metadata(file)
     if network != "wrn28_4":
-        images = load("cifar100", root=data_root)
+        images = load_data("cifar100", root=data_root)
         top1, top5 = evaluate(model, images)
         assert top1 == pytest.approx(about["top1_error"], abs=0.1)
         assert top5 == pytest.approx(about["top5_error"], abs=0.1)
@@ -177,7 +180,7 @@ def test_readme_shows_the_small_records() -> None:
 
 def test_each_cell_of_the_table_is_computed_from_records() -> None:
     found: dict[tuple[str, str], list[float]] = {}
-    for path in sorted((FOLDER / "small").glob("*.json")):
+    for path in sorted((PACKAGED / "small").glob("*.json")):
         record = json.loads(path.read_text())
         recipe = record["config"].get("recipe", {"preset": None})
         if recipe["preset"] == "heo" and recipe["holdout"] == 0:

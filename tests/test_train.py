@@ -20,17 +20,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd import replay
-from spectralkd import train as training
-from spectralkd.batches import training_stream
-from spectralkd.data import hold_out, load, photos
-from spectralkd.losses import METHODS, Method, create_method
-from spectralkd.models import Stage, create_model
-from spectralkd.recipes import Recipe, get_recipe
-from spectralkd.runs import Run
-from spectralkd.train import distill, evaluate, fit, stage_exponents, train
-from spectralkd.weights import load_weights
+from spectralkd.analysis.activations import stage_exponents
+from spectralkd.data import load_data
+from spectralkd.data.augmentation import training_stream
+from spectralkd.data.images import hold_out
+from spectralkd.data.photos import photos
+from spectralkd.losses.base import Method
+from spectralkd.losses.distiller import Distiller
+from spectralkd.models import create_model
+from spectralkd.models.stage import Stage
+from spectralkd.models.weights import load_weights
+from spectralkd.training import accelerator as accelerators
+from spectralkd.training import cuda_graph
+from spectralkd.training.api import distill, fit, train
+from spectralkd.training.evaluate import evaluate
+from spectralkd.training.recipes import Recipe, get_recipe
+from spectralkd.training.run_folder import Run
 
+METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
 HERE = Path(__file__).resolve().parent
 
 
@@ -100,8 +107,8 @@ def test_evaluation_counts_errors() -> None:
             return self.logits.expand(len(x), -1)
 
     top1, top5 = evaluate(Fixed(), photos())
-    assert top1 == pytest.approx(100 * 14 / 15)  # always says the last of 15 equal classes
-    assert top5 == pytest.approx(100 * 10 / 15)
+    assert top1 == pytest.approx(100 * 14 / 15, abs=1e-4)  # it says the last of 15 classes
+    assert top5 == pytest.approx(100 * 10 / 15, abs=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,8 +195,8 @@ def test_a_replayed_run_is_the_plain_one(method: str, tmp_path: Path, monkeypatc
 
         return play
 
-    monkeypatch.setattr(replay, "record", record)
-    monkeypatch.setattr(training, "_check_graph", lambda *_: None)
+    monkeypatch.setattr(cuda_graph, "record", record)
+    monkeypatch.setattr(accelerators, "_check_graph", lambda *_: None)
     monkeypatch.setattr(torch, "compile", lambda call, **_: call)
     torch.manual_seed(0)
     save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
@@ -225,9 +232,10 @@ def test_a_graph_needs_a_gpu(tmp_path: Path) -> None:
 def test_the_teacher_is_left_alone(tmp_path: Path) -> None:
     teacher, student = create_model("wrn10_2", 15), create_model("wrn10_1", 15)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    method = create_method("overhaul", teacher, student)
+    distiller = Distiller(teacher, student, "overhaul")
     data = photos("train").subset(60)
-    fit(student, method, data, data, tiny(epochs=1), tmp_path, teacher=teacher, progress=False)
+    fit(distiller, data, data, tiny(epochs=1), tmp_path, progress=False)
+    distiller.close()
     assert all(torch.equal(v, before[name]) for name, v in teacher.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in teacher.parameters())
     assert teacher.training
@@ -288,7 +296,9 @@ def killed(folder: Path, method: str, point: str, number: int) -> int:
     """Exit status of a run that may kill itself at the N-th time it comes to a point."""
     command = [sys.executable, HERE / "kill.py", folder, method, point, str(number)]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+    return subprocess.run(
+        command, env=environment, capture_output=True, check=False, timeout=300
+    ).returncode
 
 
 @pytest.mark.parametrize(
@@ -307,7 +317,7 @@ def test_a_run_killed_anywhere_ends_as_one_that_was_not(
         (place / "t.safetensors").symlink_to(teacher_folder / "t.safetensors")
     assert killed(reference, method, "never", 0) == 0
     for point, last in points:
-        number = random.randint(1, last)
+        number = random.Random(len(points)).randint(1, last)
         assert killed(folder, method, point, number) == -signal.SIGKILL, (point, number)
         assert not Run(folder / "run").finished
     assert killed(folder, method, "never", 0) == 0
@@ -336,6 +346,29 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     train(tiny(epochs=1, workers=1), tmp_path, role="student", progress=False)
 
 
+def test_a_changed_fit_is_refused_and_a_finished_one_gives_its_student(tmp_path: Path) -> None:
+    data, recipe = photos("train").subset(60), tiny(epochs=1)
+
+    def pair(**options: float) -> Distiller:
+        torch.manual_seed(0)
+        teacher, student = create_model("wrn10_2", 15), create_model("wrn10_1", 15)
+        return Distiller(teacher, student, "at", **options)
+
+    run = fit(pair(weight=30.0), data, data, recipe, tmp_path, progress=False)
+    config = run.read_config()
+    assert config["options"] == {"weight": 30.0}
+    assert not {"alpha", "beta", "gamma", "teacher_model"} & set(config["recipe"])
+    with pytest.raises(ValueError, match=r"options\.weight was 30\.0, now 1\.0"):
+        fit(pair(weight=1.0), data, data, recipe, tmp_path, progress=False)
+    again = pair(weight=30.0)
+    fit(again, data, data, recipe, tmp_path, progress=False)
+    stored = load_file(run.weights_file)
+    assert all(torch.equal(v, stored[k]) for k, v in again.student.state_dict().items())
+    wider = Distiller(create_model("wrn10_2", 15), create_model("wrn10_2", 15), "at", weight=30.0)
+    with pytest.raises(ValueError, match="parameters was"):
+        fit(wider, data, data, recipe, tmp_path, progress=False)
+
+
 class Spoilt(Method):
     """A term that is NaN from the second epoch on."""
 
@@ -345,7 +378,7 @@ class Spoilt(Method):
         super().__init__()
         self.steps = 0
 
-    def forward(self, student, teacher, labels, phase="train"):  # type: ignore[no-untyped-def]
+    def forward(self, teacher, student, labels, phase="train"):  # type: ignore[no-untyped-def]
         self.steps += 1
         factor = float("nan") if self.steps > 5 else 1.0
         ce = functional.cross_entropy(student.logits, labels)
@@ -355,8 +388,8 @@ class Spoilt(Method):
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path: Path) -> None:
     data = photos("train").subset(100)
     student = create_model("wrn10_1", 15)
-    with pytest.raises(FloatingPointError, match="loss term odd is not finite in epoch 2, step 1,"):
-        fit(student, Spoilt(), data, data, tiny(), tmp_path, progress=False)
+    with pytest.raises(FloatingPointError, match="epoch 2 of .*, step 1: the loss term odd is not"):
+        fit(Distiller(None, student, Spoilt()), data, data, tiny(), tmp_path, progress=False)
     assert len(Run(tmp_path).read_metrics()) == 1
 
 
@@ -369,10 +402,6 @@ def test_a_teacher_that_is_none_is_refused(tmp_path: Path) -> None:
     train(tiny(epochs=1), tmp_path / "t", progress=False)
     with pytest.raises(ValueError, match=r"expected a wrn10_2, got .*, a wrn10_1"):
         distill(tiny(teacher_model="wrn10_2"), tmp_path / "c", teacher=tmp_path / "t")
-    student = create_model("wrn10_1", 15)
-    method = create_method("kd", student, student)
-    with pytest.raises(ValueError, match="teacher: KD needs one, got None"):
-        fit(student, method, photos(), photos(), tiny(), tmp_path / "d", progress=False)
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -399,16 +428,12 @@ def train_plain(folder: str) -> None:
     """One run with AT, which has no batch norm of its own; 50 images leave an odd last batch."""
     torch.manual_seed(0)
     teacher, student = Plain(8), Plain(6)
-    method = create_method("at", teacher, student)
-    data = photos("train").subset(105)
     fit(
-        student,
-        method,
-        data,
-        photos().subset(60),
+        Distiller(teacher, student, "at"),
+        photos("train").subset(105),
+        photos().subset(61),
         tiny(batch_size=20, lr=0.05, checkpoint_seconds=0.0),
         folder,
-        teacher=teacher,
         progress=False,
     )
 
@@ -421,6 +446,7 @@ def launch(*command: object, **environment: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
 
 
@@ -468,6 +494,46 @@ def test_the_command_line_runs_under_accelerate_with_two_processes(tmp_path: Pat
     assert Run(tmp_path / "run").finished
 
 
+# --- networks, data and methods of one's own ------------------------------------------------------
+
+MINE = """
+import torch
+from torch import nn
+from dataclasses import dataclass
+from spectralkd.data.photos import photos
+from spectralkd.losses.base import Method, cross_entropy
+
+def narrow(num_classes):
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), pool, nn.Linear(6, num_classes))
+
+def few(split):
+    return photos(split).subset(60)
+
+@dataclass(eq=False, repr=False)
+class LogitMSE(Method):
+    weight: float = 1.0
+
+    def forward(self, teacher, student, labels, phase="train"):
+        distance = (teacher.logits - student.logits).square().mean()
+        return {"ce": cross_entropy(student, labels), "mse": self.weight * distance}
+"""
+
+
+def test_a_users_file_gives_networks_data_and_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_parts.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {"teacher_model": "own_parts:narrow", "student_model": "own_parts:narrow"}
+    recipe = tiny(epochs=1, train_images=None, data="own_parts:few", **names)
+    method, options = "own_parts:LogitMSE", {"weight": 0.5}
+    run = distill(recipe, tmp_path / "run", method=method, options=options, progress=False)
+    assert run.read_config()["options"] == {"weight": 0.5}
+    assert "mse" in run.read_metrics()[-1]
+    assert Run(tmp_path / "run" / "teacher").finished
+
+
 # --- the paper's own data -------------------------------------------------------------------------
 
 
@@ -493,7 +559,7 @@ def test_setup_c_trains_on_cifar100(data_root: Path, tmp_path: Path) -> None:
 
 
 def test_the_imagenet_recipe_trains_on_a_folder(data_root: Path, tmp_path: Path) -> None:
-    classes = len(load("imagefolder", root=data_root / "tiny-imagenet-20").classes)
+    classes = len(load_data("imagefolder", root=data_root / "tiny-imagenet-20").classes)
     torch.manual_seed(0)
     save_file(create_model("resnet50", classes).state_dict(), tmp_path / "t.safetensors")
     recipe = get_recipe(

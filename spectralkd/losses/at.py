@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spectralkd.losses.method import Method, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.base import (
+    Method,
+    Reading,
+    Taps,
+    check_sizes,
+    cross_entropy,
+)
+from spectralkd.spectra.rings import at_least_float32
 
 
+@dataclass(eq=False, repr=False)
 class AT(Method):
     """CE + β Σ over stages of the mean squared difference of attention maps.
 
@@ -18,21 +28,20 @@ class AT(Method):
     """
 
     reads = "output"
+    weight: float = 1e3
 
-    def __init__(self, teacher: Taps, student: Taps, weight: float = 1e3) -> None:
+    def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)
-        super().__init__()
-        self.weight = weight
 
     def forward(
-        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
-        pairs = zip(student.maps, teacher.maps, strict=True)
-        differences = [functional.mse_loss(attention(s), attention(t)) for s, t in pairs]
+        pairs = zip(teacher.maps, student.maps, strict=True)
+        differences = [functional.mse_loss(attention(t), attention(s)) for t, s in pairs]
         distance = torch.stack(differences).sum()
         return {"ce": cross_entropy(student, labels), "at": self.weight * distance}
 
 
 def attention(maps: Tensor) -> Tensor:
     """Channel mean of squares, of unit length per sample: (N, C, H, W) → (N, H·W)."""
-    return functional.normalize(maps.float().square().mean(1).flatten(1))
+    return functional.normalize(at_least_float32(maps).square().mean(1).flatten(1))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from spectralkd.losses.method import Method, Reading, Taps, cross_entropy
+from spectralkd.losses.base import Method, Reading, cross_entropy
 
 
+@dataclass(eq=False, repr=False)
 class Baseline(Method):
     """Cross-entropy."""
 
     needs_teacher = False
 
-    def __init__(self, teacher: Taps, student: Taps) -> None:
-        super().__init__()
-
     def forward(
-        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
         return {"ce": cross_entropy(student, labels)}

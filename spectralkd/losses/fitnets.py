@@ -3,70 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.losses.base import (
+    Method,
+    Phase,
+    Reading,
+    Taps,
+    check_sizes,
+    cross_entropy,
+)
 from spectralkd.losses.kd import kd_terms
-from spectralkd.losses.method import Method, Phase, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.spectra.rings import at_least_float32
 
 
+@dataclass(eq=False, repr=False)
 class FitNets(Method):
     """Mean squared error between a regressor of a middle student map and the teacher's.
 
-    The original trains up to the hint first and then distils the logits; later comparisons
-    (RepDistiller, mdistiller) train all at once with weight 100, through a regressor with batch
-    norm and ReLU. There is no official code.
+    The original first trains the student up to the hint and then distills the logits; later
+    comparisons (RepDistiller, mdistiller) train everything at once with weight 100, through a
+    regressor with batch norm and ReLU. There is no official code.
 
     Args:
-        two_stages: the original's way: ``hint_epochs`` on the hint alone, then KD.
-        weight: of the hint beside the cross-entropy, where all is trained at once.
+        two_stages: train as the original does: ``hint_epochs`` on the hint alone, then KD.
+        weight: of the hint beside the cross-entropy, where everything is trained at once.
         hint_epochs: the original stops by validation error after at most 500.
-        stage: whose output is the hint, counted from 0; the middle one.
+        stage: which network stage's output is the hint, counted from 0; the middle one.
         relu: whether the regressor, a 1×1 convolution and a batch norm, ends in a ReLU.
-        temperature, kd_weight: of the second stage; the original has T = 3 and lets the weight
-            of the softened term fall from 4 to 1, which is not done here.
+        temperature, kd_weight: of the KD that follows the hint; the original has T = 3 and lets
+            the weight of the softened term fall from 4 to 1, which is not done here.
+
+    Raises:
+        ValueError: (when built) ``stage`` is not one of the networks'.
     """
 
     reads = "output"
+    two_stages: bool = False
+    weight: float = 100.0
+    hint_epochs: int = 30
+    stage: int = 1
+    relu: bool = True
+    temperature: float = 3.0
+    kd_weight: float = 0.9
 
-    def __init__(
-        self,
-        teacher: Taps,
-        student: Taps,
-        two_stages: bool = False,
-        weight: float = 100.0,
-        hint_epochs: int = 30,
-        stage: int = 1,
-        relu: bool = True,
-        temperature: float = 3.0,
-        kd_weight: float = 0.9,
-    ) -> None:
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        hint = (Phase("hint", epochs=self.hint_epochs),) if self.two_stages else ()
+        return (*hint, Phase("train"))
+
+    def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)
-        if not 0 <= stage < len(teacher.shapes):
-            raise ValueError(f"stage: expected 0 to {len(teacher.shapes) - 1}, got {stage}")
-        super().__init__()
-        self.weight, self.stage, self.two_stages = weight, stage, two_stages
-        self.temperature, self.kd_weight = temperature, kd_weight
+        if not 0 <= self.stage < len(teacher.shapes):
+            raise ValueError(f"stage: expected 0 to {len(teacher.shapes) - 1}, got {self.stage}")
         self.regressor = nn.Sequential(
-            nn.Conv2d(student.shapes[stage][0], teacher.shapes[stage][0], 1),
-            nn.BatchNorm2d(teacher.shapes[stage][0]),
-            nn.ReLU() if relu else nn.Identity(),
+            nn.Conv2d(student.shapes[self.stage][0], teacher.shapes[self.stage][0], 1),
+            nn.BatchNorm2d(teacher.shapes[self.stage][0]),
+            nn.ReLU() if self.relu else nn.Identity(),
         )
-        if two_stages:
-            self.phases = (Phase("hint", epochs=hint_epochs), Phase("train"))
 
-    def trained(self, phase: str) -> Iterable[nn.Parameter]:
+    def trainable_parameters(self, phase: str) -> Iterable[nn.Parameter]:
         hint_is_over = self.two_stages and phase == "train"
         return () if hint_is_over else self.parameters()
 
     def forward(
-        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
         if self.two_stages and phase == "train":
-            return kd_terms(student, teacher.logits, labels, self.temperature, self.kd_weight)
-        hint = self.regressor(student.maps[self.stage]).float()
-        error = functional.mse_loss(hint, teacher.maps[self.stage].float())
+            return kd_terms(teacher, student, labels, self.temperature, self.kd_weight)
+        hint = at_least_float32(self.regressor(student.maps[self.stage]))
+        error = functional.mse_loss(hint, at_least_float32(teacher.maps[self.stage]))
         if phase == "hint":
             return {"hint": error}
         return {"ce": cross_entropy(student, labels), "hint": self.weight * error}

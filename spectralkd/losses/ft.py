@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.losses.method import Method, Phase, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.base import (
+    Method,
+    Phase,
+    Reading,
+    Taps,
+    check_sizes,
+    cross_entropy,
+)
+from spectralkd.spectra.rings import at_least_float32
 
 
+@dataclass(eq=False, repr=False)
 class FT(Method):
-    """CE + w times the L1 distance of normalised factors of the last maps.
+    """CE + w times the L1 distance of normalized factors of the last maps.
 
     A paraphraser learns to compress the teacher's last map (after its ReLU) into a factor by
     reconstructing it; a translator makes the student's factor. As in the authors' code: no batch
     norms, LeakyReLU 0.1 after every layer, L1 reconstruction, factors of unit length over all
-    their elements. Their loop over "5" paraphraser epochs runs 6.
+    their elements. Their loop over "5" paraphraser epochs runs 6, and they train the student
+    without Nesterov's momentum; here the recipe decides.
 
     Args:
         weight: w, for the mean over elements; 500 in the authors' code.
         rate: channels of the factor over those of the teacher's map.
-        paraphraser_epochs, paraphraser_lr: of the stage before.
+        paraphraser_epochs, paraphraser_lr: of the phase that trains the paraphraser.
     """
 
-    def __init__(
-        self,
-        teacher: Taps,
-        student: Taps,
-        weight: float = 500.0,
-        rate: float = 0.5,
-        paraphraser_epochs: int = 5,
-        paraphraser_lr: float = 0.1,
-    ) -> None:
+    reads = "pre_relu"
+    weight: float = 500.0
+    rate: float = 0.5
+    paraphraser_epochs: int = 5
+    paraphraser_lr: float = 0.1
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        paraphraser = Phase(
+            "paraphraser", self.paraphraser_epochs, self.paraphraser_lr, student=False
+        )
+        return (paraphraser, Phase("train"))
+
+    def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)
-        super().__init__()
-        self.weight = weight
         channels_t, channels_s = teacher.shapes[-1][0], student.shapes[-1][0]
-        factors = round(channels_t * rate)
+        factors = round(channels_t * self.rate)
         self.paraphraser = encoder(channels_t, factors)
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(factors, factors, 3, padding=1),
@@ -48,23 +62,19 @@ class FT(Method):
             nn.LeakyReLU(0.1),
         )
         self.translator = encoder(channels_s, factors)
-        self.phases = (
-            Phase("paraphraser", paraphraser_epochs, paraphraser_lr, student=False),
-            Phase("train"),
-        )
 
-    def trained(self, phase: str) -> Iterable[nn.Parameter]:
+    def trainable_parameters(self, phase: str) -> Iterable[nn.Parameter]:
         if phase == "train":
             return self.translator.parameters()
         return [*self.paraphraser.parameters(), *self.decoder.parameters()]
 
     def forward(
-        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
-        teacher_map = functional.relu(teacher.maps[-1]).float()
+        teacher_map = at_least_float32(functional.relu(teacher.maps[-1]))
         factor = self.paraphraser(teacher_map)
         if phase == "paraphraser":
-            rebuilt = self.decoder(factor).float()
+            rebuilt = at_least_float32(self.decoder(factor))
             return {"reconstruction": functional.l1_loss(rebuilt, teacher_map)}
         translated = self.translator(functional.relu(student.maps[-1]))
         distance = functional.l1_loss(unit(translated), unit(factor.detach()))
@@ -84,5 +94,5 @@ def encoder(channels: int, factors: int) -> nn.Sequential:
 
 
 def unit(factor: Tensor) -> Tensor:
-    """Each sample's factor flattened and of unit length."""
-    return functional.normalize(factor.float().flatten(1))
+    """Each sample's factor flattened and scaled to unit length."""
+    return functional.normalize(at_least_float32(factor).flatten(1))

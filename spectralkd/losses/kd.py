@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 from torch.nn import functional
 
-from spectralkd.losses.method import Method, Reading, Taps, cross_entropy
+from spectralkd.losses.base import Method, Reading, cross_entropy
+from spectralkd.spectra.rings import at_least_float32
 
 
+@dataclass(eq=False, repr=False)
 class KD(Method):
     """(1 - w) CE + w T² KL(teacher ‖ student) of logits softened by T.
 
@@ -16,31 +20,30 @@ class KD(Method):
         weight: w.
     """
 
-    def __init__(
-        self, teacher: Taps, student: Taps, temperature: float = 4.0, weight: float = 0.9
-    ) -> None:
-        super().__init__()
-        self.temperature, self.weight = temperature, weight
+    temperature: float = 4.0
+    weight: float = 0.9
 
     def forward(
-        self, student: Reading, teacher: Reading, labels: Tensor, phase: str = "train"
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
-        return kd_terms(student, teacher.logits, labels, self.temperature, self.weight)
+        return kd_terms(teacher, student, labels, self.temperature, self.weight)
 
 
 def kd_terms(
-    student: Reading, teacher: Tensor, labels: Tensor, temperature: float, weight: float
+    teacher: Reading, student: Reading, labels: Tensor, temperature: float, weight: float
 ) -> dict[str, Tensor]:
-    """(1 - weight) CE and weight × T² KL, by name; ``teacher`` is its (N, K) logits."""
-    divergence = softened_divergence(student.logits, teacher, temperature)
+    """(1 - weight) CE and weight × T² KL, by name."""
+    divergence = softened_divergence(teacher.logits.detach(), student.logits, temperature)
     return {
         "ce": (1 - weight) * cross_entropy(student, labels),
         "kd": weight * temperature**2 * divergence,
     }
 
 
-def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def softened_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """KL(teacher ‖ student) of (N, K) logits over a temperature, in nats, mean over the batch."""
-    log_s = functional.log_softmax(student.float() / temperature, dim=1)
-    log_t = functional.log_softmax(teacher.float() / temperature, dim=1)
+    log_t, log_s = (
+        functional.log_softmax(at_least_float32(logits) / temperature, dim=1)
+        for logits in (teacher, student)
+    )
     return functional.kl_div(log_s, log_t, reduction="batchmean", log_target=True)

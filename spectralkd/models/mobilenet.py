@@ -6,7 +6,6 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from spectralkd.models.init import initialise
 from spectralkd.models.stage import Stage
 
 # (channels, stride) of the thirteen depthwise-separable blocks, numbered from 1.
@@ -24,12 +23,13 @@ BLOCKS = [
 
 
 class MobileNet(nn.Module):
-    """MobileNet of full width.
+    """MobileNet of full width, with torch's default initialization as in Heo et al.'s code.
 
-    A stage's map before its ReLU is the last batch norm of blocks 3, 5, 11 and 13, the last
+    A stage's pre-ReLU map is the last batch norm of blocks 3, 5, 11 and 13, the last
     before each stride (the maps of Heo et al. 2019).
     """
 
+    image_shape = (3, 224, 224)
     stages = tuple(
         Stage(f"blocks.{n}", f"blocks.{n}.bn2", f"blocks.{n}.bn2") for n in ("3", "5", "11", "13")
     )
@@ -45,7 +45,6 @@ class MobileNet(nn.Module):
             channels_in = channels
         self.blocks = nn.Sequential(blocks)
         self.fc = nn.Linear(channels_in, num_classes)
-        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.relu(self.bn(self.conv(x))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.models.init import initialise
+from spectralkd.models.init import initialize
 from spectralkd.models.stage import Stage
 
 
@@ -56,13 +56,15 @@ class PyramidNet(nn.Module):
     """PyramidNet: the channels grow by alpha/blocks at every block, from 16 to 16 + alpha.
 
     Bottlenecks from depth 164 on (three groups of (depth - 2)/9), basic blocks below (three of
-    (depth - 2)/6). A stage's map before its ReLU is inside the next stage's first block, after
+    (depth - 2)/6). A stage's pre-ReLU map is inside the next stage's first block, after
     ``bn1`` for basic blocks and after ``bn2`` for bottlenecks, and after the final batch norm
     (the maps of Heo et al. 2019).
 
     Raises:
         ValueError: no such depth, or alpha is below 1.
     """
+
+    image_shape = (3, 32, 32)
 
     def __init__(self, depth: int, alpha: int, num_classes: int = 100) -> None:
         block: type[BasicBlock] | type[Bottleneck] = Bottleneck if depth >= 164 else BasicBlock
@@ -94,7 +96,7 @@ class PyramidNet(nn.Module):
         self.group1, self.group2, self.group3 = groups
         self.bn_final = nn.BatchNorm2d(channels)
         self.fc = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.group3(self.group2(self.group1(self.bn(self.conv(x)))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spectralkd.models.init import initialise
+from spectralkd.models.init import initialize
 from spectralkd.models.stage import Stage
 
 
@@ -35,12 +35,14 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """ResNet of basic blocks: three groups of (depth - 2)/6 with 16, 32 and 64 channels.
 
-    A stage's map before its ReLU is the residual sum that enters its last ReLU; its margin is
-    read from the last batch norm in that sum.
+    A stage's pre-ReLU map is the residual sum that enters its last ReLU; its margin is read from
+    the last batch norm in that sum.
 
     Raises:
         ValueError: depth is not 6n + 2 with n >= 1.
     """
+
+    image_shape = (3, 32, 32)
 
     def __init__(self, depth: int, num_classes: int = 100) -> None:
         if depth < 8 or (depth - 2) % 6:
@@ -58,7 +60,7 @@ class ResNet(nn.Module):
         self.group2 = _group(16, 32, blocks, stride=2)
         self.group3 = _group(32, 64, blocks, stride=2)
         self.fc = nn.Linear(64, num_classes)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn(self.conv(x)))

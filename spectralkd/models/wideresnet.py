@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.models.init import initialise
+from spectralkd.models.init import initialize
 from spectralkd.models.stage import Stage
 
 
@@ -33,13 +33,14 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-width: groups of (depth - 4)/6 blocks with 16, 32 and 64 times width channels.
 
-    A stage's map before its ReLU is its output after the next group's first batch norm, and
-    after the final one (the maps of Heo et al. 2019).
+    A stage's pre-ReLU map is its output after the next group's first batch norm, and after the
+    final one (the maps of Heo et al. 2019).
 
     Raises:
         ValueError: depth is not 6n + 4 with n >= 1, or width is below 1.
     """
 
+    image_shape = (3, 32, 32)
     stages = (
         Stage("group1", "group2.0.bn1", "group2.0.bn1"),
         Stage("group2", "group3.0.bn1", "group3.0.bn1"),
@@ -61,7 +62,8 @@ class WideResNet(nn.Module):
         self.group3 = _group(channels[2], channels[3], blocks, stride=2)
         self.bn = nn.BatchNorm2d(channels[3])
         self.fc = nn.Linear(channels[3], num_classes)
-        initialise(self)
+        initialize(self)
+        nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.group3(self.group2(self.group1(self.conv(x))))

@@ -1,0 +1,1 @@
+"""What is measured on networks and data sets: spectra, agreement, distances."""

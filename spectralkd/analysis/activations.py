@@ -1,0 +1,162 @@
+"""Power spectra of images and of a network's activations over a data set (Figs. 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from spectralkd.data.images import ImageData
+from spectralkd.models import model_stages
+from spectralkd.models.features import Batch, Statistics, read_activations
+from spectralkd.spectra.power import RadialPowerSpectrum, Ring, Spectrum, Window
+from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
+from spectralkd.spectra.rings import ring_frequencies
+
+SPECTRUM_IMAGES = 500
+POOLED = ", 2×2 average-pooled"
+
+
+def image_spectrum(
+    data: ImageData,
+    *,
+    ring: Ring = "mean",
+    window: Window = "none",
+    pool: int = 1,
+    batch_size: int = 250,
+    progress: bool = True,
+) -> Spectrum:
+    """Mean radial power spectrum of the images themselves, in [0, 1] (Fig. 1).
+
+    Args:
+        data: see ``data``.
+        ring, window, pool: as ``RadialPowerSpectrum``.
+        batch_size: images at a time.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError, TypeError: as ``RadialPowerSpectrum``.
+    """
+    spectrum = RadialPowerSpectrum(ring=ring, window=window, pool=pool)
+    batches = data.batches(batch_size, normalize=False)
+    for images, _ in tqdm(batches, "images", unit="batch", disable=not progress, leave=False):
+        spectrum.update(images)
+    return spectrum.compute()
+
+
+def activation_spectra(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    layers: Sequence[str],
+    *,
+    ring: Ring = "mean",
+    window: Window = "none",
+    statistics: Statistics = "running",
+    pooled: Sequence[str] = (),
+    progress: bool = True,
+) -> dict[str, Spectrum]:
+    """Mean radial power spectrum of each layer over a data set, in one pass (Figs. 1 and 2).
+
+    Args:
+        model, batches, layers, statistics, progress: as ``features.read_activations``; the
+            layers' maps are (N, C, H, W) with H and W at least 4.
+        ring, window: as ``spectra.power.radial_power``.
+        pooled: those of the layers that are also measured after 2×2 average pooling, under
+            their names with ``POOLED`` appended.
+
+    Raises:
+        ValueError, TypeError: as ``read_activations`` and ``RadialPowerSpectrum.update``, with
+            the layer's name; an empty data set.
+    """
+    spectra = {layer: RadialPowerSpectrum(ring=ring, window=window) for layer in layers}
+    for layer in pooled:
+        spectra[layer + POOLED] = RadialPowerSpectrum(ring=ring, window=window, pool=2)
+    for maps in read_activations(model, batches, layers, statistics=statistics, progress=progress):
+        for name, spectrum in spectra.items():
+            layer = name.removesuffix(POOLED)
+            try:
+                spectrum.update(maps[layer])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"layer {layer!r}: {error}") from error
+    if any(spectrum.samples == 0 for spectrum in spectra.values()):
+        raise ValueError("batches: expected at least one image, got an empty data set")
+    return {name: spectrum.compute() for name, spectrum in spectra.items()}
+
+
+def figure_spectra(
+    model: nn.Module,
+    data: ImageData,
+    layers: Sequence[str] | None = None,
+    *,
+    ring: Ring = "jacobian",
+    window: Window = "none",
+    statistics: Statistics = "batch",
+    batch_size: int = 100,
+    band: tuple[float, float] | None = None,
+    progress: bool = True,
+) -> dict[str, Spectrum]:
+    """What Figs. 1 and 2 show: images and layers, the first and the last also average-pooled.
+
+    One image goes first, so that a wrong layer or band is refused before the long work.
+
+    Args:
+        model: any module that takes one tensor.
+        data: see ``data``; the images are measured in [0, 1] and normalized for the model.
+        layers: as ``activation_spectra``; by default the outputs of the network's stages.
+        ring, window, statistics, batch_size, progress: as ``activation_spectra``.
+        band: refuse one that holds fewer than three rings of the images.
+
+    Returns:
+        By name: ``"images"``, the layers, and their names with ``POOLED`` for the images and
+        the last layer, where they have 8 pixels a side or more.
+
+    Raises:
+        ValueError, TypeError: as ``activation_spectra``.
+    """
+    names = layers or [stage.output for stage in model_stages(model)]
+    ((image, _),) = data.subset(1).batches(1)
+    if band is not None:
+        frequency = ring_frequencies(*image.shape[-2:])
+        fit_power_law(frequency, torch.ones_like(frequency), band=band)
+    (maps,) = read_activations(model, [image], names, progress=False)
+    large = [name for name in names[-1:] if min(maps[name].shape[-2:]) >= 8]
+    spectra = {}
+    for suffix, pool in (("", 1), (POOLED, 2)):
+        if min(image.shape[-2:]) >= 4 * pool:
+            spectra[f"images{suffix}"] = image_spectrum(
+                data, ring=ring, window=window, pool=pool, batch_size=batch_size, progress=progress
+            )
+    return spectra | activation_spectra(
+        model,
+        data.batches(batch_size),
+        names,
+        ring=ring,
+        window=window,
+        statistics=statistics,
+        pooled=large,
+        progress=progress,
+    )
+
+
+def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None]:
+    """Exponent of each stage's output in the paper's convention; None where a map is too small.
+
+    |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics, 500 images.
+    """
+    outputs = [stage.output for stage in model_stages(model)]
+    batches = data.subset(SPECTRUM_IMAGES).batches(100)
+    spectra = activation_spectra(
+        model, batches, outputs, ring="jacobian", statistics="batch", progress=False
+    )
+    fits = {name: fit_or_none(spectrum) for name, spectrum in spectra.items()}
+    return {name: fit.exponent if fit else None for name, fit in fits.items()}
+
+
+def fit_or_none(spectrum: Spectrum, band: tuple[float, float] = (1 / 8, 1 / 2)) -> PowerLaw | None:
+    """The power law, or None where so small a map has fewer than three rings in the band."""
+    k = spectrum.frequency
+    if ((k >= band[0]) & (k < band[1]) & (k > 0)).sum() < 3:
+        return None
+    return fit_power_law(k, spectrum.power, band=band)

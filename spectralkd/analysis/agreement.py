@@ -1,0 +1,155 @@
+"""At which scales a student's maps agree with its teacher's, whatever their channels.
+
+The ring correlation of Eq. 8 needs maps in pairs; teacher and student differ in number and order
+of channels. Here the pairs are made by the best connector there is, the least-squares 1×1
+convolution from the student's channels to the teacher's, found in closed form from the cross
+power of all channels at each ring, in one pass and constant memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from spectralkd.models import model_stages
+from spectralkd.models.features import Batch, Statistics, evaluation, record
+from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
+
+
+class StageAgreement(NamedTuple):
+    """Agreement of one stage at each ring; R = (min(H, W) + 1)//2, DC first.
+
+    Attributes:
+        frequency: (R,) mean |k|, cycles/pixel.
+        correlation: (R,) ring correlation of the teacher's maps with the connected student's:
+            Re⟨T conj S⟩ / sqrt(⟨|T|²⟩⟨|S|²⟩) with ⟨·⟩ over the ring and all images, averaged over
+            the teacher's channels.
+        ceiling: (R,) the same where each ring has a connector of its own, which no single
+            connector can pass: below 1 the student does not hold what the teacher holds at that
+            scale. Nearly 1 of itself where a ring's modes, times images, are few beside the
+            student's channels.
+        power: (R,) the teacher's ring-mean power, averaged over channels, in squared units of
+            its map.
+    """
+
+    frequency: Tensor
+    correlation: Tensor
+    ceiling: Tensor
+    power: Tensor
+
+
+def stage_agreement(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    layers: Sequence[tuple[str, str]] | None = None,
+    reads: Literal["pre_relu", "output"] = "pre_relu",
+    statistics: Statistics = "running",
+    progress: bool = True,
+) -> dict[str, StageAgreement]:
+    """Compare two networks stage by stage over a data set.
+
+    Args:
+        teacher, student: any modules that take one tensor.
+        batches: of tensors, or of tuples whose first entry is the tensor.
+        layers: pairs of the teacher's and the student's layer; the networks' own tables of taps
+            without, and ``reads`` says which of a stage's maps: ``"pre_relu"``, which is
+            distilled, or ``"output"``.
+        statistics: as ``features.evaluation``.
+        progress: show a progress bar.
+
+    Returns:
+        By the teacher's layer, or the name of its stage's output without ``layers``. The
+        connector is fitted over all rings but DC, where a batch norm's bias would do the work.
+
+    Raises:
+        TypeError: no ``layers``, and a network without a table of taps.
+        ValueError: an unknown layer; an empty data set; other numbers of stages
+            or other sizes of maps.
+    """
+    if layers is None:
+        stages = [model_stages(model) for model in (teacher, student)]
+        if len(stages[0]) != len(stages[1]):
+            raise ValueError(
+                f"student: expected {len(stages[0])} stages as the teacher, got {len(stages[1])}"
+            )
+        layers = [(getattr(t, reads), getattr(s, reads)) for t, s in zip(*stages, strict=True)]
+        names = [stage.output for stage in stages[0]]
+    else:
+        names = [t for t, _ in layers]
+    sums = [_CrossPower() for _ in layers]
+    shown = tqdm(batches, desc="agreement", unit="batch", disable=not progress, leave=False)
+    with (
+        evaluation(teacher, statistics),
+        evaluation(student, statistics),
+        record(teacher, [t for t, _ in layers]) as teacher_maps,
+        record(student, [s for _, s in layers]) as student_maps,
+        torch.no_grad(),
+    ):
+        for batch in shown:
+            images = batch if isinstance(batch, Tensor) else batch[0]
+            for model in (teacher, student):
+                device = next((p.device for p in model.parameters()), images.device)
+                model(images.to(device, non_blocking=True))
+            for (t, s), stage in zip(layers, sums, strict=True):
+                if teacher_maps[t].shape[-2:] != student_maps[s].shape[-2:]:
+                    raise ValueError(
+                        f"student: expected maps of {_size(teacher_maps[t])} pixels at {s!r} as "
+                        f"the teacher's {t!r}, got {_size(student_maps[s])}"
+                    )
+                stage.add(teacher_maps[t], student_maps[s])
+    if any(stage.images == 0 for stage in sums):
+        raise ValueError("batches: expected at least one image, got an empty data set")
+    return {name: stage.agreement() for name, stage in zip(names, sums, strict=True)}
+
+
+class _CrossPower:
+    """Cross power of all channels at each ring, summed over images."""
+
+    images = 0
+
+    def add(self, teacher: Tensor, student: Tensor) -> None:
+        if self.images == 0:
+            self.size = teacher.shape[-2:]
+            self.rings = Rings(*self.size).to(teacher.device, torch.float32)
+            self.tt = self.ts = self.ss = torch.zeros((), dtype=torch.float64)
+        ft, fs = (
+            self.rings.transform(maps.float().flatten(0, 1)).unflatten(0, maps.shape[:2])
+            for maps in (teacher, student)
+        )
+        power = self.rings.mean(ft.flatten(0, 1).square()).unflatten(0, teacher.shape[:2])
+        self.tt = self.tt + power.sum(0).T.double().cpu()
+        self.ts = self.ts + self.rings.cross_power(ft, fs).double().cpu()
+        self.ss = self.ss + self.rings.cross_power(fs, fs).double().cpu()
+        self.images += len(teacher)
+
+    def agreement(self) -> StageAgreement:
+        ts, ss, tt = (power / self.images for power in (self.ts, self.ss, self.tt))
+        modes = ring_modes(*self.size)[1:, None, None]
+        connector = _least_squares((modes * ss[1:]).sum(0), (modes * ts[1:]).sum(0))
+        cross = (ts * connector).sum(-1)
+        own = ((connector @ ss) * connector).sum(-1)
+        ceiling = torch.stack(
+            [(t * _least_squares(s, t)).sum(-1) for s, t in zip(ss, ts, strict=True)]
+        )
+        floor = 1e-12 * tt.max()
+        correlation = cross / (own.clamp_min(floor) * tt.clamp_min(floor)).sqrt()
+        share = (ceiling / tt.clamp_min(floor)).clamp(0, 1)
+        return StageAgreement(
+            ring_frequencies(*self.size), correlation.mean(1), share.sqrt().mean(1), tt.mean(1)
+        )
+
+
+def _least_squares(ss: Tensor, ts: Tensor) -> Tensor:
+    """The (D, C) matrix W that makes W S closest to T, where ⟨S Sᵀ⟩ = ss and ⟨T Sᵀ⟩ = ts."""
+    # Dead or equal channels make ss singular: the pseudo-inverse leaves them out.
+    return ts @ torch.linalg.pinv(ss, rtol=1e-7, hermitian=True)
+
+
+def _size(maps: Tensor) -> str:
+    return "×".join(map(str, maps.shape[-2:]))

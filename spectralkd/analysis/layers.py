@@ -1,0 +1,95 @@
+"""All that there is to see of a layer's maps, measured in one pass over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectralkd.models.features import Batch, Statistics, read_activations
+from spectralkd.spectra.correlation import correlation_function
+from spectralkd.spectra.power import RadialPowerSpectrum, Spectrum, Window, power_plane
+
+SHOWN_MAPS = 12
+
+
+class LayerView(NamedTuple):
+    """A layer over a data set, averaged over channels and images.
+
+    Attributes:
+        spectrum: ring means; ``spectrum.with_ring`` gives the paper's reduction.
+        plane: (H, W) mean power of each frequency, zero frequency at [H//2, W//2].
+        distance: (L,) pixels.
+        correlation: (L,) C(r) of Eq. 2 in squared units of the map.
+        maps: (M, H, W) the first channels of the first image, at most 12.
+    """
+
+    spectrum: Spectrum
+    plane: Tensor
+    distance: Tensor
+    correlation: Tensor
+    maps: Tensor
+
+
+def layer_views(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    layers: Sequence[str],
+    *,
+    statistics: Statistics = "running",
+    pool: int = 1,
+    window: Window = "none",
+    progress: bool = True,
+) -> dict[str, LayerView]:
+    """Measure layers in one pass.
+
+    Args:
+        model, batches, layers, statistics, progress: as ``features.read_activations``. The
+            images themselves are the layer ``""`` of ``torch.nn.Identity()``.
+        pool: average-pool each map by this factor first.
+        window: for the spectra, as ``spectrum.radial_power``.
+
+    Raises:
+        ValueError, TypeError: as ``features.activation_spectra``.
+    """
+    seen = {layer: _Sums(pool, window) for layer in layers}
+    for maps in read_activations(model, batches, layers, statistics=statistics, progress=progress):
+        for layer, sums in seen.items():
+            try:
+                sums.add(maps[layer])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"layer {layer!r}: {error}") from error
+    if not all(sums.count for sums in seen.values()):
+        raise ValueError("batches: expected at least one image, got an empty data set")
+    return {layer: sums.view() for layer, sums in seen.items()}
+
+
+class _Sums:
+    def __init__(self, pool: int, window: Window) -> None:
+        self.metric = RadialPowerSpectrum(pool=pool, window=window)
+        self.pool, self.window, self.count = pool, window, 0
+
+    def add(self, maps: Tensor) -> None:
+        self.metric.update(maps)
+        if self.pool > 1:
+            maps = functional.avg_pool2d(maps, self.pool)
+        plane = power_plane(maps, window=self.window).mean(1).sum(0).double().cpu()
+        self.distance, each = correlation_function(maps)
+        correlation = each.mean(1).sum(0).double().cpu()
+        if self.count == 0:
+            self.plane, self.correlation = plane, correlation
+            self.maps = maps[0, :SHOWN_MAPS].cpu()
+        else:
+            self.plane, self.correlation = self.plane + plane, self.correlation + correlation
+        self.count += len(maps)
+
+    def view(self) -> LayerView:
+        return LayerView(
+            self.metric.compute(),
+            self.plane / self.count,
+            self.distance,
+            self.correlation / self.count,
+            self.maps,
+        )

@@ -1,0 +1,61 @@
+"""Checks of arguments: every error names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise a ValueError unless ``value`` is one of a ``Literal``'s ``choices``."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise a ValueError unless both sides have at least 4 pixels."""
+    if min(height, width) < 4:
+        raise ValueError(f"expected height and width of at least 4 pixels, got {height}×{width}")
+
+
+def check_maps(name: str, x: Tensor) -> None:
+    """Raise unless ``x`` is a floating-point tensor (..., H, W), H and W at least 4."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: expected a real floating-point tensor, got {got}")
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected (..., H, W), got shape {tuple(x.shape)}")
+    if min(x.shape[-2:]) < 4:
+        raise ValueError(
+            f"{name}: expected maps of at least 4×4 pixels, got {x.shape[-2]}×{x.shape[-1]}"
+        )
+
+
+def check_finite(name: str, x: Tensor, result: Tensor) -> None:
+    """Refuse ``x`` where it, or what was computed from it, is not finite.
+
+    A NaN anywhere makes every ring NaN, so checking the small result is enough.
+    """
+    if torch.isfinite(result.detach()).all():
+        return
+    bad = int((~torch.isfinite(x.detach())).sum())
+    if bad:
+        raise ValueError(
+            f"{name}: expected finite values, got {bad} NaN or infinite of {x.numel()}"
+        )
+    largest = float(x.detach().abs().max())
+    if largest > torch.finfo(result.dtype).max ** 0.5 / (x.shape[-2] * x.shape[-1]):
+        raise ValueError(
+            f"{name}: expected values whose squares {result.dtype} can hold, got up to {largest:g}"
+        )
+
+
+def nearest(name: str, known: Iterable[str], count: int = 5) -> str:
+    """The known names nearest to ``name``, comma-separated; all of them where none is near."""
+    names = list(known)
+    return ", ".join(get_close_matches(name, names, count, cutoff=0.4) or names)

@@ -1,0 +1,73 @@
+"""Image data sets by name in ``DATASETS``.
+
+``photos``       32×32 crops of scikit-image's photographs; nothing to download
+``cifar10``      CIFAR-10 and CIFAR-100, downloaded where they are missing
+``cifar100``
+``imagefolder``  image files of your own, such as ImageNet
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from spectralkd.checks import check_choice
+from spectralkd.data.cifar import cifar
+from spectralkd.data.folder import image_folder
+from spectralkd.data.images import ImageData
+from spectralkd.data.photos import photos
+from spectralkd.registry import find
+
+Split = Literal["train", "validation"]
+
+# Functions of ``split``, ``root`` and ``image_size``, or of some of them by these names.
+DATASETS: dict[str, Callable[..., ImageData]] = {
+    "photos": photos,
+    "cifar10": partial(cifar, "cifar10"),
+    "cifar100": partial(cifar, "cifar100"),
+    "imagefolder": image_folder,
+}
+
+
+def load_data(
+    name: str,
+    split: Split = "validation",
+    *,
+    root: str | Path | None = None,
+    image_size: int = 224,
+) -> ImageData:
+    """A data set by name.
+
+    Args:
+        name: one of ``DATASETS``, or ``"package.module:function"`` for a function of your own
+            that takes ``split``, ``root`` and ``image_size``, or some of them, and returns an
+            ``ImageArray`` or ``ImageFiles``.
+        split: ``"train"`` or ``"validation"``.
+        root: CIFAR: the folder that holds torchvision's copy, or gets it (default: the
+            environment variable ``SPECTRALKD_DATA``, or ``~/.cache/spectralkd``).
+            ``imagefolder``: a folder with ``train`` and ``val`` folders of one folder a class,
+            or with one folder a class, or with images only.
+        image_size: side in pixels to which ``imagefolder`` scales and cuts its images.
+
+    Raises:
+        ValueError: an unknown name or split; ``imagefolder`` without a root.
+        TypeError: a function of your own returned something else.
+        FileNotFoundError: the root does not exist, or holds no image.
+        RuntimeError: CIFAR is missing and cannot be downloaded.
+    """
+    check_choice("split", split, Split)
+    load = find("data", name, DATASETS)
+    if root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f"root: expected an existing folder, got {str(root)!r}")
+    given: dict[str, Any] = {"split": split, "root": root, "image_size": image_size}
+    taken = inspect.signature(load).parameters
+    data = load(**{key: value for key, value in given.items() if key in taken})
+    if not isinstance(data, ImageData):
+        raise TypeError(
+            f"data: expected {name} to return an ImageArray or ImageFiles, "
+            f"got {type(data).__name__}"
+        )
+    return data

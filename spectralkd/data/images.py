@@ -1,0 +1,169 @@
+"""Labeled images: held in memory, or read from files when needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms import v2
+
+Batch = tuple[Tensor, Tensor]
+
+# Those of the reference code for CIFAR-100 (they are CIFAR-10's); torchvision's for ImageNet.
+CIFAR_MEAN, CIFAR_STD = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63 / 255, 62.1 / 255, 66.7 / 255)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Batches(Protocol):
+    """An iterable of known length over (images (N, 3, H, W) float32, labels (N,) int64)."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ImageArray:
+    """A data set held in memory.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        labels: (N,) int64.
+        classes: their names, in the order of the labels.
+        mean, std: of each channel of images in [0, 1], by which ``batches`` normalizes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] = CIFAR_MEAN
+    std: tuple[float, ...] = CIFAR_STD
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, index: Tensor) -> ImageArray:
+        """The images at (M,) int64 positions, in that order."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def subset(self, count: int) -> ImageArray:
+        """``count`` images (or all, if there are fewer) spread evenly over the set."""
+        return self.select(_spread(len(self), count))
+
+    def to(self, device: torch.device | str) -> ImageArray:
+        """The same on a device, where its batches are then made."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def batches(self, size: int, *, normalize: bool = True) -> Batches:
+        """The images in order, in batches; in [0, 1] where not normalized."""
+        return _ArrayBatches(self, size, normalize)
+
+
+@dataclass(frozen=True)
+class _ArrayBatches:
+    data: ImageArray
+    size: int
+    normalize: bool
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.data), self.size):
+            part = slice(start, start + self.size)
+            images = self.data.images[part].permute(0, 3, 1, 2).float() / 255
+            if self.normalize:
+                images = normalized(images, self.data)
+            yield images, self.data.labels[part]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A data set read image by image, when needed.
+
+    Attributes:
+        dataset: any map-style ``Dataset`` of (PIL image, label).
+        image_size: side of the square images that ``batches`` gives: the shorter side is scaled
+            to 8/7 of it and the center cut out, the usual 256 and 224.
+        classes, mean, std: as ``ImageArray``.
+    """
+
+    dataset: Dataset[tuple[Image.Image, int]]
+    image_size: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def select(self, index: Tensor) -> ImageFiles:
+        """As ``ImageArray.select``."""
+        return replace(self, dataset=Subset(self.dataset, index.tolist()))
+
+    def subset(self, count: int) -> ImageFiles:
+        """As ``ImageArray.subset``."""
+        return self.select(_spread(len(self), count))
+
+    def batches(self, size: int, *, normalize: bool = True) -> Batches:
+        """As ``ImageArray.batches``."""
+        steps: list[Callable[[Any], Any]] = [
+            v2.Resize(self.image_size * 8 // 7, antialias=True),
+            v2.CenterCrop(self.image_size),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+        if normalize:
+            steps.append(v2.Normalize(self.mean, self.std))
+        read = _Transformed(self.dataset, v2.Compose(steps))
+        workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+        return DataLoader(read, batch_size=size, num_workers=workers if len(self) > 500 else 0)
+
+
+ImageData = ImageArray | ImageFiles
+
+
+class _Transformed(Dataset[tuple[Tensor, int]]):
+    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Tensor]) -> None:
+        self.dataset, self.transform = dataset, transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.dataset[index]
+        return self.transform(image), label
+
+
+def hold_out(data: ImageData, count: int) -> tuple[ImageData, ImageData]:
+    """Split training images into those to train on and ``count`` to choose hyper-parameters by.
+
+    The split depends on the size of the data set alone, not on a run's seed.
+
+    Raises:
+        ValueError: ``count`` is not between 1 and one less than there are.
+    """
+    if not 0 < count < len(data):
+        raise ValueError(f"holdout: expected 1 to {len(data) - 1} images, got {count}")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return data.select(order[count:]), data.select(order[:count])
+
+
+def normalized(images: Tensor, data: ImageData) -> Tensor:
+    """(N, 3, H, W) images in [0, 1], minus the data set's mean, over its standard deviation."""
+    mean, std = (
+        torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None]
+        for v in (data.mean, data.std)
+    )
+    return (images - mean) / std
+
+
+def _spread(total: int, count: int) -> Tensor:
+    if count < 1:
+        raise ValueError(f"count: expected at least one image, got {count}")
+    return torch.linspace(0, total - 1, min(count, total), dtype=torch.float32).round().long()

@@ -1,0 +1,1 @@
+"""Plotly figures (which need the notebooks extra), tables and HTML pages."""

@@ -1,0 +1,66 @@
+"""One layer: its maps, its power over the plane of frequencies, and C(r) (Eq. 2)."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from spectralkd.analysis.layers import LayerView
+from spectralkd.figures.style import COLORS, layout
+
+
+def layer_figure(view: LayerView, name: str) -> go.Figure:
+    """One layer: some of its maps, its power over the plane of frequencies, and C(r) (Eq. 2)."""
+    figure = make_subplots(
+        1,
+        3,
+        subplot_titles=("maps of the first image", "log₁₀ power", "correlation of pixels"),
+        horizontal_spacing=0.16,
+    )
+    figure.add_trace(
+        go.Heatmap(z=_montage(view.maps).numpy(), colorscale="Greys_r", showscale=False), 1, 1
+    )
+    height, width = view.plane.shape
+    figure.add_trace(
+        go.Heatmap(
+            z=view.plane.clamp_min(1e-30).log10().numpy(),
+            x=torch.fft.fftshift(torch.fft.fftfreq(width, dtype=torch.float64)).numpy(),
+            y=torch.fft.fftshift(torch.fft.fftfreq(height, dtype=torch.float64)).numpy(),
+            colorscale="Cividis",
+            colorbar={"x": 0.62, "thickness": 10},
+            hovertemplate="kx = %{x:.3f}, ky = %{y:.3f} cycles/pixel<br>log₁₀ P = %{z:.2f}",
+        ),
+        1,
+        2,
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=view.distance.numpy(),
+            y=(view.correlation / view.correlation[0].clamp_min(1e-30)).numpy(),
+            mode="lines+markers",
+            line={"color": COLORS[0]},
+            showlegend=False,
+        ),
+        1,
+        3,
+    )
+    figure.update_layout(**layout(name))
+    figure.update_layout(height=330)
+    figure.update_xaxes(visible=False, row=1, col=1)
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", row=1, col=1)
+    figure.update_xaxes(title="kx (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
+    figure.update_yaxes(title="ky (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
+    figure.update_xaxes(title="distance r (pixels)", rangemode="tozero", row=1, col=3)
+    figure.update_yaxes(title="C(r) / C(0)", range=[-0.5, 1.05], row=1, col=3)
+    return figure
+
+
+def _montage(maps: Tensor) -> Tensor:
+    """Up to 12 maps (M, H, W) beside and below each other, each scaled to [0, 1]."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    scaled = torch.nn.functional.pad((maps - low) / (high - low).clamp_min(1e-12), (0, 1, 0, 1))
+    columns = min(4, len(scaled))
+    rows = [torch.cat(list(row), 1) for row in scaled.split(columns) if len(row) == columns]
+    return torch.cat(rows)

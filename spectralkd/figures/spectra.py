@@ -1,0 +1,123 @@
+"""Power spectra on logarithmic axes (Figs. 1 and 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from spectralkd.figures.style import COLORS, DASHES, SYMBOLS, frequency_axis, layout
+from spectralkd.spectra.power import Spectrum
+from spectralkd.spectra.powerlaw import PowerLaw
+
+_POWER = {"mean": "ring-mean power", "jacobian": "|k| × ring-mean power"}
+_UNITS = {"mean": "map units²", "jacobian": "map units² · cycles/pixel"}
+
+
+def plot_spectra(
+    spectra: Mapping[str, Spectrum],
+    fits: Mapping[str, PowerLaw] | None = None,
+    *,
+    title: str | None = None,
+    normalize: bool = False,
+    y_range: tuple[float, float] | None = None,
+    styles: Mapping[str, tuple[int, int]] | None = None,
+) -> go.Figure:
+    """Power against |k| on logarithmic axes, as in Figs. 1 and 2.
+
+    Each spectrum makes three traces, in this order: a band of two standard errors, the curve,
+    and its fit.
+
+    Args:
+        spectra: by name; all with one ring reduction, which the axis names.
+        fits: power laws by the same names, drawn dashed over their band and written into the
+            legend.
+        title: above the figure.
+        normalize: divide each curve by its power at the first ring beyond DC, to compare shapes.
+        y_range: fixed range of the power, for figures to be compared.
+        styles: numbers of a curve's color and of its dashes, by name; a color each without.
+
+    Raises:
+        ValueError: no spectrum, or several ring reductions.
+    """
+    rings = {spectrum.ring for spectrum in spectra.values()}
+    if len(rings) != 1:
+        raise ValueError(f"spectra: expected one ring reduction, got {sorted(rings) or 'none'}")
+    figure = go.Figure()
+    for number, (name, spectrum) in enumerate(spectra.items()):
+        tint, dash = (styles or {}).get(name, (number, 0))
+        color = COLORS[tint % len(COLORS)]
+        scale = float(spectrum.power[1]) if normalize else 1.0
+        k, power = spectrum.frequency[1:], spectrum.power[1:] / scale
+        error = 2 * torch.nan_to_num(spectrum.stderr[1:]) / scale
+        figure.add_trace(
+            _band(k, (power - error).clamp_min(power / 1e3), power + error, color, name)
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=k.numpy(),
+                y=power.numpy(),
+                name=name,
+                legendgroup=name,
+                mode="lines+markers",
+                line={"color": color, "dash": DASHES[dash % len(DASHES)]},
+                marker={"size": 5, "symbol": SYMBOLS[tint % 5] + ("-open" if dash else "")},
+                hovertemplate="|k| = %{x:.3f} cycles/pixel<br>P = %{y:.3g}",
+            )
+        )
+        figure.add_trace(
+            go.Scatter(
+                legendgroup=name,
+                showlegend=False,
+                mode="lines",
+                line={"color": color, "dash": "dash", "width": 1},
+                hoverinfo="skip",
+            )
+        )
+    draw_fits(figure, spectra, fits or {}, normalize=normalize)
+    ring = rings.pop()
+    label = f"{_POWER[ring]} ({'first ring = 1' if normalize else _UNITS[ring]})"
+    frequency_axis(figure)
+    limits = [math.log10(value) for value in y_range] if y_range else None
+    figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
+    figure.update_layout(**layout(title))
+    return figure
+
+
+def draw_fits(
+    figure: go.Figure,
+    spectra: Mapping[str, Spectrum],
+    fits: Mapping[str, PowerLaw],
+    *,
+    normalize: bool = False,
+) -> None:
+    """Redraw the fits of a figure that ``plot_spectra`` made of the same spectra."""
+    for number, (name, spectrum) in enumerate(spectra.items()):
+        curve, line = figure.data[3 * number + 1], figure.data[3 * number + 2]
+        fit = fits.get(name)
+        if fit is None:
+            curve.name, line.x, line.y = name, [], []
+            continue
+        scale = float(spectrum.power[1]) if normalize else 1.0
+        low = max(fit.band[0], float(spectrum.frequency[1]))
+        ends = torch.tensor([low, fit.band[1]], dtype=torch.float64)
+        curve.name = f"{name}: α = {fit.exponent:.2f} ± {fit.stderr:.2f}"
+        line.x, line.y = ends.numpy(), (fit(ends) / scale).numpy()
+
+
+def _band(x: Tensor, low: Tensor, high: Tensor, color: str, group: str) -> go.Scatter:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return go.Scatter(
+        x=torch.cat([x, x.flip(0)]).numpy(),
+        y=torch.cat([high, low.flip(0)]).numpy(),
+        mode="lines",
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.2)",
+        line={"width": 0},
+        legendgroup=group,
+        showlegend=False,
+        hoverinfo="skip",
+    )

@@ -1,0 +1,246 @@
+"""What a distillation method is: declared needs, trainable parts of its own, named loss terms."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectralkd.checks import nearest
+from spectralkd.models import model_stages
+from spectralkd.models.features import Statistics, evaluation, record
+from spectralkd.spectra.rings import at_least_float32
+
+Reads = Literal["pre_relu", "output"]
+
+
+class Reading(NamedTuple):
+    """What one network computed from one batch.
+
+    Attributes:
+        images: (N, 3, H, W), the input.
+        logits: (N, K).
+        maps: (N, C, H, W) of each stage, from the first to the last; none for a method that
+            does not read maps.
+    """
+
+    images: Tensor
+    logits: Tensor
+    maps: tuple[Tensor, ...] = ()
+
+    @staticmethod
+    def absent(images: Tensor) -> Reading:
+        """Stands for a network that is not run in this phase."""
+        return Reading(images, images.new_zeros(0))
+
+
+class Taps(NamedTuple):
+    """What a method knows of a network before training; see ``read_taps``.
+
+    Attributes:
+        layers: layers that are read, named as in ``models.features``.
+        shapes: (C, H, W) of each stage's map.
+        norms: weight and bias, (C,) each, of the batch norm that gives each map's margin; empty
+            where no margin is needed.
+    """
+
+    layers: tuple[str, ...] = ()
+    shapes: tuple[tuple[int, int, int], ...] = ()
+    norms: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+class Phase(NamedTuple):
+    """A part of training with an objective of its own.
+
+    Attributes:
+        name: passed to ``Method.forward``.
+        epochs: length; None means the recipe's number of epochs.
+        lr: constant learning rate; None means the recipe's learning rate and schedule.
+        student: whether the student is trained.
+        teacher_statistics: whether the teacher's batch norms use running or batch statistics.
+    """
+
+    name: str
+    epochs: int | None = None
+    lr: float | None = None
+    student: bool = True
+    teacher_statistics: Statistics = "running"
+
+
+@dataclass(eq=False, repr=False)
+class Method(nn.Module):
+    """A distillation method. Subclasses are dataclasses whose fields are their options.
+
+    Write one by its loss alone; what it needs of the networks is declared, everything else is
+    the ``Distiller``'s::
+
+        @dataclass(eq=False, repr=False)
+        class LogitMSE(Method):
+            weight: float = 1.0
+
+            def forward(self, teacher, student, labels, phase="train"):
+                distance = functional.mse_loss(student.logits, teacher.logits)
+                return {"ce": cross_entropy(student, labels), "mse": self.weight * distance}
+
+    Attributes:
+        reads: which map of each stage is read, ``"pre_relu"`` or ``"output"`` (see
+            ``models.Stage``); None for a method of logits, which takes any pair of networks.
+        needs_teacher: whether the teacher is run at all.
+        needs_margins: whether the teacher's stages must name their batch norms.
+        needs_image_gradient: whether logits are differentiated with respect to the images.
+        phases: the parts of training, in order; the last one follows the recipe.
+    """
+
+    reads: ClassVar[Reads | None] = None
+    needs_teacher: ClassVar[bool] = True
+    needs_margins: ClassVar[bool] = False
+    needs_image_gradient: ClassVar[bool] = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        method = super().__new__(cls)
+        nn.Module.__init__(method)  # before the dataclass sets its fields
+        return method
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("train"),)
+
+    def build(self, teacher: Taps, student: Taps) -> None:
+        """Make the modules and buffers that depend on the networks.
+
+        Raises:
+            ValueError: networks that the method cannot compare.
+        """
+
+    def trainable_parameters(self, phase: str) -> Iterable[nn.Parameter]:
+        """The method's own parameters that a phase trains; by default all."""
+        return self.parameters()
+
+    def forward(
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
+    ) -> dict[str, Tensor]:
+        """Weighted terms of the loss by name; the loss is their sum.
+
+        Args:
+            teacher: without gradients (but for its images, where ``needs_image_gradient``).
+            student: with gradients.
+            labels: (N,) int64.
+            phase: name of one of ``phases``.
+        """
+        raise NotImplementedError
+
+
+def method_options(method: type[Method]) -> dict[str, Any]:
+    """The options of a method with their defaults (``inspect.Parameter.empty`` for none)."""
+    parameters = inspect.signature(method).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+
+
+def chosen_options(method: Method) -> dict[str, Any]:
+    """The values of a method's options, for a run's configuration.
+
+    Raises:
+        TypeError: an option that the method does not keep as an attribute of the same name.
+    """
+    options = method_options(type(method))
+    if lost := [name for name in options if not hasattr(method, name)]:
+        raise TypeError(
+            f"method: expected {type(method).__name__} to keep its options as attributes, so that "
+            f"runs can record them; {', '.join(lost)} missing"
+        )
+    return {name: getattr(method, name) for name in options}
+
+
+def read_taps(
+    model: nn.Module, reads: Reads, image_shape: tuple[int, int, int], *, margins: bool = False
+) -> Taps:
+    """A network's stages as a method sees them, found by passing one image through it.
+
+    Args:
+        model: with a stage table, see ``models.model_stages``.
+        reads: as ``Method.reads``.
+        image_shape: (3, H, W) of the images to come.
+        margins: read each stage's batch norm, too.
+
+    Raises:
+        TypeError: the network has no stage table, or a stage's norm is not a batch norm.
+        ValueError: the network does not take such images, or its table names a layer that does
+            not exist, does not run or does not return a map.
+    """
+    stages = model_stages(model)
+    layers = tuple(getattr(stage, reads) for stage in stages)
+    parameter = next(model.parameters())
+    image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
+    with evaluation(model), record(model, layers) as maps, torch.no_grad():
+        try:
+            model(image)
+        except RuntimeError as error:
+            raise ValueError(
+                f"image_shape: expected the (3, H, W) of images that {type(model).__name__} "
+                f"takes, got {tuple(image_shape)}: {error}"
+            ) from error
+    shapes, norms = [], []
+    for stage, layer in zip(stages, layers, strict=True):
+        if layer not in maps:
+            raise ValueError(f"stages: {layer} did not run in a forward pass of the model")
+        if maps[layer].ndim != 4:
+            raise ValueError(
+                f"stages: expected maps (N, C, H, W) at {layer}, got {tuple(maps[layer].shape)}"
+            )
+        _, channels, height, width = maps[layer].shape
+        shapes.append((channels, height, width))
+        if margins:
+            norms.append(_norm_parameters(model, stage.norm, layer, channels))
+    return Taps(layers, tuple(shapes), tuple(norms))
+
+
+def _norm_parameters(
+    model: nn.Module, name: str | None, layer: str, channels: int
+) -> tuple[Tensor, Tensor]:
+    modules = dict(model.named_modules())
+    norm = modules.get(name or "")
+    if not isinstance(norm, nn.BatchNorm2d) or norm.num_features != channels:
+        known = [n for n, module in modules.items() if isinstance(module, nn.BatchNorm2d)]
+        raise TypeError(
+            f"stages: expected a BatchNorm2d of {channels} channels as the norm of {layer}, "
+            f"such as {nearest(name or '', known) or 'none'}; got {name!r}"
+        )
+    return norm.weight.detach().clone(), norm.bias.detach().clone()
+
+
+def check_sizes(teacher: Taps, student: Taps) -> None:
+    """Raise a ValueError unless both networks have as many stages, of equal height and width."""
+    if len(teacher.shapes) != len(student.shapes):
+        raise ValueError(
+            f"student: expected {len(teacher.shapes)} stages as the teacher, "
+            f"got {len(student.shapes)}"
+        )
+    for number, (t, s) in enumerate(zip(teacher.shapes, student.shapes, strict=True), start=1):
+        if t[1:] != s[1:]:
+            raise ValueError(
+                f"student: expected maps of {t[1]}×{t[2]} pixels at stage {number} as the "
+                f"teacher, got {s[1]}×{s[2]}"
+            )
+
+
+def connector(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Overhaul's T_S: a 1×1 convolution without bias, N(0, sqrt(2/out)), and a batch norm."""
+    convolution = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+    nn.init.normal_(convolution.weight, std=math.sqrt(2 / channels_out))
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels_out))
+
+
+def stage_weights(stages: int) -> list[float]:
+    """2^-(n-i-1): the last stage weighs 1, each earlier one half of the next."""
+    return [2.0 ** -(stages - number - 1) for number in range(stages)]
+
+
+def cross_entropy(student: Reading, labels: Tensor) -> Tensor:
+    """Mean over the batch, in nats."""
+    return functional.cross_entropy(at_least_float32(student.logits), labels)

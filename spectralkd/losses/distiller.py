@@ -1,0 +1,204 @@
+"""Any method in a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spectralkd.losses import find_method, method_name
+from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options, read_taps
+from spectralkd.models.features import FeatureReader, evaluation
+
+
+class Distiller(nn.Module):
+    """A teacher, a student and a method; calling it gives the named terms of the loss.
+
+    It owns the hooks on both networks, the method's connectors and the mode of the teacher's
+    batch norms, and works under ``accelerate.prepare``, autocast and ``torch.compile``::
+
+        distiller = Distiller(teacher, student, "spectral")
+        optimizer = torch.optim.SGD(distiller.trainable_parameters(), lr=0.1)
+        for images, labels in loader:
+            loss = sum(distiller(images, labels).values())
+            loss.backward(); optimizer.step(); optimizer.zero_grad()
+
+    Methods that train in several phases (FT, AB, FitNets in two stages) begin with the first::
+
+        for phase in distiller.phases:
+            distiller.begin(phase)
+            ...  # a new optimizer, and phase.epochs epochs
+
+    Args:
+        teacher: left as it is; not among the parameters and not in ``state_dict``, but ``to``
+            moves it, too. None for a method that needs no teacher. Margins are read from its
+            batch norms at once: load its weights first.
+        student: trained in place. Methods that read maps need a stage table on both networks,
+            see ``models.model_stages``.
+        method: a name of ``METHODS``, ``"package.module:Class"``, or an instance.
+        image_shape: (3, H, W) of the images to come; by default what the networks say in their
+            attribute ``image_shape``, or (3, 32, 32). Not used by methods of logits.
+        options: the method's own arguments, where it is given by name.
+
+    Raises:
+        ValueError: no such method or option, networks that the method cannot compare, or images
+            that they do not take.
+        TypeError: a network without a stage table, or without the batch norms that give margins.
+    """
+
+    method: Method
+    student: nn.Module
+    teacher: nn.Module | None
+
+    def __init__(
+        self,
+        teacher: nn.Module | None,
+        student: nn.Module,
+        method: str | Method = "spectral",
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.method = _make(method, options)
+        self.student = student
+        if teacher is None and self.method.needs_teacher:
+            raise ValueError(f"teacher: {method_name(self.method)} needs one, got None")
+        # Around nn.Module's registration: the teacher is neither trained nor saved.
+        self.__dict__["teacher"] = teacher if self.method.needs_teacher else None
+        networks = [network for network in (self.teacher, student) if network is not None]
+        taps = self._read_taps(networks, image_shape)
+        self.method.build(taps[0], taps[-1])
+        example = next(student.parameters())
+        self.method.to(example.device)
+        if example.dtype == torch.float64:
+            self.method.double()
+        self._readers = [
+            FeatureReader(network, t.layers) for network, t in zip(networks, taps, strict=True)
+        ]
+        # Teacher's pass; student's pass with the loss: what ``compile`` replaces.
+        self._passes: tuple[Callable[..., Any], ...] = (self._readers[0], self._terms)
+        self._required = [parameter.requires_grad for parameter in student.parameters()]
+        self.begin(self.phases[0])
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The parts of training, in order; most methods have one."""
+        return self.method.phases
+
+    def begin(self, phase: Phase) -> None:
+        """Start a phase: its parameters require gradients, and no others do."""
+        self.phase = phase
+        trained = set(self.trainable_parameters())
+        for parameter in (*self.student.parameters(), *self.method.parameters()):
+            parameter.requires_grad_(parameter in trained)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the present phase trains: of the student what was not frozen, and of the method."""
+        own = list(self.method.trainable_parameters(self.phase.name))
+        if not self.phase.student:
+            return own
+        students = zip(self.student.parameters(), self._required, strict=True)
+        return [parameter for parameter, required in students if required] + own
+
+    def forward(
+        self, images: Tensor, labels: Tensor, teacher: Reading | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted terms of the loss by name, scalars; the loss is their sum.
+
+        Args:
+            images: (N, 3, H, W).
+            labels: (N,) int64.
+            teacher: what ``read_teacher`` made of the same images, where it is at hand.
+        """
+        if teacher is None:
+            teacher = self.read_teacher(images)
+        return self._passes[1](images, labels, teacher)
+
+    def read_teacher(self, images: Tensor) -> Reading:
+        """What the teacher makes of images, its batch norms in the phase's mode."""
+        if self.teacher is None:
+            return Reading.absent(images)
+        with_gradient = self.method.needs_image_gradient
+        if with_gradient:
+            images = images.detach().requires_grad_()
+        statistics = self.phase.teacher_statistics
+        with evaluation(self.teacher, statistics), torch.set_grad_enabled(with_gradient):
+            logits, maps = self._passes[0](images)
+        return Reading(images, logits, tuple(maps.values()))
+
+    def _terms(self, images: Tensor, labels: Tensor, teacher: Reading) -> dict[str, Tensor]:
+        """The student's pass and the loss."""
+        student = Reading.absent(images)
+        if self.phase.student:
+            if self.method.needs_image_gradient:
+                images = images.detach().requires_grad_()
+            logits, maps = self._readers[-1](images)
+            student = Reading(images, logits, tuple(maps.values()))
+        return self.method(teacher, student, labels, self.phase.name)
+
+    def compile(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
+        """Compile the teacher's pass and the student's pass with the loss, apart.
+
+        Args:
+            batch_size: batches of another size run uncompiled: the last, smaller one of an epoch
+                would be compiled anew.
+            args, kwargs: as ``torch.compile``.
+        """
+
+        def compiled(call: Callable[..., Any]) -> Callable[..., Any]:
+            fast = torch.compile(call, *args, **kwargs)
+
+            def choose(images: Tensor, *others: Any) -> Any:
+                whole = batch_size is None or len(images) == batch_size
+                return (fast if whole else call)(images, *others)
+
+            return choose
+
+        self._passes = (compiled(self._readers[0]), compiled(self._terms))
+
+    def close(self) -> None:
+        """Take the hooks off both networks and let the student require gradients as before."""
+        for reader in self._readers:
+            reader.remove()
+        for parameter, required in zip(self.student.parameters(), self._required, strict=True):
+            parameter.requires_grad_(required)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
+        super()._apply(fn, recurse)
+        if self.teacher is not None:
+            self.teacher._apply(fn, recurse)
+        return self
+
+    def _read_taps(
+        self, networks: list[nn.Module], image_shape: tuple[int, int, int] | None
+    ) -> list[Taps]:
+        reads = self.method.reads
+        if reads is None:
+            return [Taps() for _ in networks]
+        known = (getattr(network, "image_shape", None) for network in networks)
+        shape = image_shape or next(filter(None, known), (3, 32, 32))
+        return [
+            read_taps(network, reads, shape, margins=self.method.needs_margins and number == 0)
+            for number, network in enumerate(networks)
+        ]
+
+
+def _make(method: str | Method, options: dict[str, Any]) -> Method:
+    if isinstance(method, Method):
+        if options:
+            raise ValueError(
+                f"options: expected none beside an instance of {type(method).__name__}, which has "
+                f"its own; got {', '.join(options)}"
+            )
+        return method
+    kind = find_method(method)
+    known = method_options(kind)
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(
+            f"method {method!r}: expected options among {', '.join(known) or 'none'}, "
+            f"got {', '.join(unknown)}"
+        )
+    return kind(**options)

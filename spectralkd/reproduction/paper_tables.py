@@ -1,0 +1,213 @@
+"""The paper's Tables 2 and 3, and the same tables from finished runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spectralkd.figures.tables import Style, format_table
+from spectralkd.reproduction.records import Record
+from spectralkd.training.recipes import FREE_FIELDS, RECIPES, get_recipe
+from spectralkd.training.run_folder import Run
+
+# Error in percent on CIFAR-100's validation set, setups a-f: Table 2 of the paper.
+TABLE_2: dict[str, tuple[float, ...]] = {
+    "teacher": (21.09, 21.09, 21.09, 21.09, 15.57, 15.57),
+    "baseline": (22.72, 24.88, 27.32, 27.68, 21.09, 22.58),
+    "kd": (21.69, 23.43, 26.47, 26.76, 20.97, 21.68),
+    "fitnets": (21.85, 23.94, 26.30, 26.35, 22.16, 23.79),
+    "at": (22.07, 23.80, 26.56, 26.66, 19.28, 19.93),
+    "jacobian": (22.18, 23.70, 26.71, 26.60, 20.59, 23.49),
+    "ft": (21.72, 23.41, 25.91, 26.20, 19.04, 19.53),
+    "ab": (21.36, 23.19, 26.02, 26.04, 20.46, 20.89),
+    "overhaul": (20.72, 22.15, 24.27, 25.11, 18.03, 19.07),
+    "spectral": (20.37, 21.45, 24.42, 24.87, 17.99, 18.67),
+}
+# The row that Overhaul's authors publish beside their code (clovaai/overhaul-distillation).
+OVERHAUL_CODE = (20.89, 21.98, 24.08, 24.44, 17.80, 18.89)
+# Top-1 and top-5 error in percent on ILSVRC 2012's validation set: Table 3 of the paper.
+TABLE_3: dict[str, tuple[float, float]] = {
+    "teacher": (23.84, 7.14),
+    "baseline": (31.13, 11.24),
+    "kd": (31.42, 11.02),
+    "at": (30.44, 10.67),
+    "ft": (30.12, 10.50),
+    "ab": (31.11, 11.29),
+    "overhaul": (28.75, 9.66),
+    "spectral": (27.49, 8.99),
+}
+
+
+class Group(NamedTuple):
+    """Finished runs that differ by their seed alone.
+
+    Attributes:
+        setup: name of the recipe.
+        method: ``"teacher"``, or one of ``losses.METHODS``.
+        preset: of the recipe.
+        changes: what was set otherwise than in the preset, ``name=value``.
+        top1, top5: last errors in percent, one of each run.
+    """
+
+    setup: str
+    method: str
+    preset: str
+    changes: tuple[str, ...]
+    top1: list[float]
+    top5: list[float]
+
+
+def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
+    """Table 2 or 3 from finished runs beside the paper's numbers; unfinished runs below it.
+
+    Args:
+        paths: folders of runs.
+        style: ``"text"``, ``"markdown"`` or ``"html"``.
+
+    Returns:
+        For each setup, method, preset and change: the error published in the paper (for Overhaul
+        also by its authors), the median of the runs' last errors, its spread and the number of
+        seeds.
+
+    Raises:
+        FileNotFoundError: a folder holds no run.
+    """
+    groups, unfinished = group_runs(paths)
+    header = ("setup", "method", "preset", "changes", "paper", "median", "spread", "top-5", "seeds")
+    rows = [
+        (
+            group.setup,
+            group.method,
+            group.preset,
+            " ".join(group.changes) or "none",
+            published(group.setup, group.method),
+            f"{statistics.median(group.top1):.2f}",
+            f"{min(group.top1):.2f} to {max(group.top1):.2f}",
+            f"{statistics.median(group.top5):.2f}",
+            str(len(group.top1)),
+        )
+        for group in groups
+    ]
+    table = format_table(header, rows, style)
+    if unfinished:
+        lines = "; ".join(unfinished)
+        table += f"\n<p>Unfinished: {lines}</p>" if style == "html" else f"\n\nUnfinished: {lines}"
+    return table
+
+
+def record_table(
+    records: Mapping[str, Record], *, preset: str = "heo", style: Style = "text"
+) -> str:
+    """Table 2 from the study's records: errors in percent on CIFAR-100's validation set.
+
+    Args:
+        records: as ``records.read_records`` gives them.
+        preset: of the recipes.
+        style: as ``results_table``.
+
+    Returns:
+        A row a method, a column a setup that has a record: the median of the last errors and,
+        of several seeds, their range and number. For ``full`` records the paper's error stands
+        before it; ``small`` ones have nothing in the paper to be compared with.
+    """
+    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
+    sizes = {record["size"] for record in records.values()}
+    for record in records.values():
+        recipe = record["config"].get("recipe")
+        if recipe and recipe["preset"] == preset and not recipe["holdout"]:
+            errors = cells[record["row"], recipe["setup"]]
+            errors.append(record["metrics"][-1]["top1_error"])
+    setups = sorted({setup for row, setup in cells if row != "teacher"})
+    if sizes == {"full"}:
+        setups = sorted({*setups, *(setup for _, setup in cells)})
+    rows = []
+    for method in (*TABLE_2, "spectral paper weights"):
+        if not any((method, setup) in cells for setup in setups):
+            continue
+        row = [method]
+        for setup in setups:
+            measured = _cell(cells.get((method, setup), []))
+            known = f"{published(setup, method)} / " if sizes == {"full"} else ""
+            row.append(f"{known}{measured}")
+        rows.append(row)
+    before = "paper / measured, " if sizes == {"full"} else ""
+    header = ("method", *(f"{before}setup {setup}" for setup in setups))
+    return format_table(header, rows, style)
+
+
+def _cell(errors: list[float]) -> str:
+    if not errors:
+        return "–"
+    if len(errors) == 1:
+        return f"{errors[0]:.2f}"
+    middle, low, high = statistics.median(errors), min(errors), max(errors)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f}, {len(errors)} seeds)"
+
+
+def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
+    """Finished runs grouped over seeds, and a line on each unfinished one."""
+    groups: dict[tuple[str, str, str, tuple[str, ...]], Group] = {}
+    seen: dict[Any, set[int]] = defaultdict(set)
+    unfinished = []
+    for path in paths:
+        if not (Path(path) / "config.json").is_file():
+            raise FileNotFoundError(f"runs: expected folders of runs, got {str(path)!r}")
+        run = Run(path)
+        config, lines = run.read_config(), run.read_metrics()
+        if not run.finished:
+            total = config["recipe"]["epochs"]
+            unfinished.append(f"{path} ({len(lines)} epochs of {total})")
+            continue
+        recipe = config["recipe"]
+        method = "teacher" if config["role"] == "teacher" else config["method"]
+        key = (recipe["setup"], method, recipe["preset"], changes_of(config))
+        group = groups.setdefault(key, Group(*key, [], []))
+        if recipe["seed"] in seen[key]:
+            raise ValueError(f"runs: {path} repeats seed {recipe['seed']} of {' '.join(key[:3])}")
+        seen[key].add(recipe["seed"])
+        group.top1.append(lines[-1]["top1_error"])
+        group.top5.append(lines[-1]["top5_error"])
+    order = {name: number for number, name in enumerate((*RECIPES, "custom"))}
+    methods = {name: number for number, name in enumerate(TABLE_2)}
+    ordered = sorted(
+        groups.values(), key=lambda g: (order.get(g.setup, 99), methods.get(g.method, 99), g[2:4])
+    )
+    return ordered, unfinished
+
+
+def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
+    """What a run's configuration sets otherwise than its preset, seed and places apart."""
+    recipe = config["recipe"]
+    if recipe["setup"] not in RECIPES:
+        return (config["network"],)
+    plain = vars(get_recipe(recipe["setup"], recipe["preset"]))
+    ignored = {*FREE_FIELDS, "seed"}
+    changed = {
+        name: value
+        for name, value in recipe.items()
+        if name not in ignored and value != _as_json(plain[name])
+    }
+    options = {
+        name: value
+        for name, value in config["options"].items()
+        if name not in plain or value != recipe[name]
+    }
+    return tuple(f"{name}={value}" for name, value in {**changed, **options}.items())
+
+
+def published(setup: str, method: str) -> str:
+    """The paper's error for a cell of Table 2 or 3, as it prints it."""
+    if setup == "imagenet" and method in TABLE_3:
+        return " / ".join(f"{value:.2f}" for value in TABLE_3[method])
+    if setup in "abcdef" and method in TABLE_2:
+        column = "abcdef".index(setup)
+        paper = f"{TABLE_2[method][column]:.2f}"
+        return f"{paper} (code {OVERHAUL_CODE[column]:.2f})" if method == "overhaul" else paper
+    return "–"
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,76 @@
+"""Results of the study: a JSON file for each run, written by runs only.
+
+The package's own are in ``recorded`` and are only read; a user's runs write theirs to a folder of
+the user's, which is read beside the package's.
+
+A record of a run holds its ``config`` (with versions and device), ``metrics`` (a line an epoch)
+and ``weights_sha256``; a record of spectra holds ``spectra`` instead of metrics. ``full`` records
+are the paper's setups as they are; ``small`` ones are made on two CPU cores and stand for nothing
+but themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from spectralkd.checks import check_choice
+from spectralkd.spectra.power import Ring, Spectrum
+from spectralkd.training.run_folder import write_whole
+
+Size = Literal["full", "small"]
+Record = dict[str, Any]
+
+PACKAGED = Path(__file__).parent / "recorded"
+
+
+def read_records(size: Size, folder: str | Path | None = None) -> dict[str, Record]:
+    """All records of a size by name.
+
+    Args:
+        size: ``"full"`` or ``"small"``.
+        folder: of the user's records, which replace the package's of the same names; default:
+            the package's alone.
+
+    Raises:
+        ValueError: an unknown size.
+    """
+    check_choice("size", size, Size)
+    places = [PACKAGED, *([Path(folder)] if folder else [])]
+    return {
+        path.stem: json.loads(path.read_text())
+        for place in places
+        for path in sorted((place / size).glob("*.json"))
+    }
+
+
+def write_record(name: str, size: Size, record: Record, folder: str | Path) -> Path:
+    """Store a record in a folder of the user's; returns its file."""
+    path = Path(folder) / size / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, separators=(",", ":"))
+    write_whole(path, text.replace("},{", "},\n{").encode() + b"\n")
+    return path
+
+
+def spectrum_to_json(spectrum: Spectrum) -> dict[str, Any]:
+    """A spectrum in JSON's types, six digits each."""
+    values = {
+        name: [float(f"{value:.6g}") for value in getattr(spectrum, name).tolist()]
+        for name in ("frequency", "power", "stderr")
+    }
+    rest = {"samples": spectrum.samples, "ring": spectrum.ring}
+    return values | {"modes": spectrum.modes.tolist()} | rest
+
+
+def spectrum_from_json(stored: dict[str, Any]) -> Spectrum:
+    """The spectrum that ``spectrum_to_json`` wrote."""
+    frequency, power, stderr = (
+        torch.tensor(stored[name], dtype=torch.float64) for name in ("frequency", "power", "stderr")
+    )
+    ring: Ring = stored["ring"]
+    modes = torch.tensor(stored["modes"])
+    return Spectrum(frequency, power, stderr, modes, stored["samples"], ring)

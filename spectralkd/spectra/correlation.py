@@ -1,0 +1,144 @@
+"""Correlations of maps: at each |k| (Eqs. 8, 9) and at a distance (Eq. 2)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from spectralkd.checks import check_finite, check_maps
+from spectralkd.spectra.rings import at_least_float32, cached_rings, chunks
+
+
+def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """Correlation of two maps at each |k|: the Fourier ring correlation inside Eq. 8.
+
+    ``Re⟨X conj Y⟩ / sqrt(⟨|X|²⟩ ⟨|Y|²⟩)`` with ⟨·⟩ the mean over a ring (Eq. 9). It lies in
+    [-1, 1], is 1 for maps that differ by a positive factor, and is differentiable.
+
+    Args:
+        x, y: (..., H, W) real floating-point maps whose shapes broadcast; H and W are equal.
+        eps: least ring power, relative to the mean over the map's rings but DC. A map without
+            power correlates 0, with gradient 0.
+
+    Returns:
+        (..., R) correlations at ``ring_frequencies(H, W)``. Element 0, DC, has a single real
+        mode and can only be ±1 (or 0).
+
+    Raises:
+        TypeError, ValueError: as ``radial_power``, or the sizes of the maps differ.
+    """
+    check_maps("x", x)
+    check_maps("y", y)
+    if x.shape[-2:] != y.shape[-2:]:
+        raise ValueError(
+            f"y: expected maps of size {tuple(x.shape[-2:])} as x, got {tuple(y.shape[-2:])}"
+        )
+    height, width = x.shape[-2:]
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    flat_x, flat_y = (m.to(dtype).expand(shape).reshape(-1, height, width) for m in (x, y))
+    pieces = []
+    with torch.autocast(x.device.type, enabled=False):
+        for cx, cy in zip(chunks(flat_x), chunks(flat_y), strict=True):
+            cx, cy = at_least_float32(cx), at_least_float32(cy)
+            rings = cached_rings(height, width, cx.dtype, cx.device)
+            fx, fy = rings.transform(cx), rings.transform(cy)
+            pxy, pxx, pyy = (rings.mean(product) for product in (fx * fy, fx * fx, fy * fy))
+            # Two roots: the product of two powers overflows long before each of them does.
+            pieces.append(pxy * _inverse_root(pxx, eps) * _inverse_root(pyy, eps))
+    correlation = torch.cat(pieces)
+    check_finite("x", x, correlation)
+    check_finite("y", y, correlation)
+    return correlation.reshape(*shape[:-2], -1)
+
+
+def _inverse_root(power: Tensor, eps: float) -> Tensor:
+    """1/sqrt of ring powers (N, R), none below the floor; 0 where all rings are without power."""
+    floor = eps * power[:, 1:].detach().mean(1, keepdim=True)
+    root = torch.maximum(power, floor.clamp_min(torch.finfo(power.dtype).tiny)).rsqrt()
+    return torch.where(floor > 0, root, 0)
+
+
+def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation of pixels at distance r, the C(r) of Eq. 2, of each map.
+
+    Each map's own mean is removed (Eq. 2's constant C1 takes up what that shifts), and the map
+    is not wrapped around: pairs that would reach over the edge do not count.
+
+    Args:
+        x: (..., H, W) real floating-point maps, H and W at least 4.
+
+    Returns:
+        distance: (L,) float64, mean distance in pixels of the pairs in each ring of lags of
+            width one pixel, L = min(H, W)//2 + 1; element 0 is distance 0.
+        correlation: (..., L) mean product of the pairs, in squared units of the map; element 0
+            is the variance. Differentiable; average it over maps before normalising.
+
+    Raises:
+        TypeError, ValueError: as ``radial_power``.
+    """
+    check_maps("x", x)
+    height, width = x.shape[-2:]
+    distance, lag_matrix = _lags(height, width)
+    maps = x.reshape(-1, height, width)
+    pieces = []
+    with torch.autocast(x.device.type, enabled=False):
+        for piece in chunks(maps):
+            piece = at_least_float32(piece)
+            centred = piece - piece.mean((-2, -1), keepdim=True)
+            padded = torch.fft.rfft2(centred, s=(2 * height, 2 * width))
+            power = torch.view_as_real(padded).square().sum(-1)
+            products = torch.fft.irfft2(power, s=(2 * height, 2 * width))
+            pieces.append(products.flatten(1) @ lag_matrix.to(products))
+    correlation = torch.cat(pieces)
+    check_finite("x", x, correlation)
+    return distance.clone(), correlation.reshape(*x.shape[:-2], -1)
+
+
+def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
+    """Distance at which a correlation function has fallen to 1/e of its value at 0.
+
+    Args:
+        distance: (L,) in pixels, growing from 0.
+        correlation: (..., L), as ``correlation_function`` gives it.
+
+    Returns:
+        (...) pixels, interpolated linearly between the two rings around the crossing; infinite
+        where the function does not fall so far.
+
+    Raises:
+        ValueError: the last dimensions differ.
+    """
+    if distance.ndim != 1 or distance.shape[-1] != correlation.shape[-1]:
+        raise ValueError(
+            f"distance: expected shape ({correlation.shape[-1]},) to go with correlation, "
+            f"got {tuple(distance.shape)}"
+        )
+    level = correlation[..., :1] / torch.e
+    below = correlation < level
+    after = below.int().argmax(-1, keepdim=True).clamp_min(1)
+    r = distance.to(correlation).expand_as(correlation)
+    r0, r1 = r.gather(-1, after - 1), r.gather(-1, after)
+    c0, c1 = correlation.gather(-1, after - 1), correlation.gather(-1, after)
+    crossing = r0 + (r1 - r0) * (c0 - level) / (c0 - c1)
+    return torch.where(below.any(-1), crossing.squeeze(-1), torch.inf)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _lags(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Mean lag of each ring of lags (L,), and the matrix (4·H·W, L) that averages their pairs."""
+    dy = (torch.fft.fftfreq(2 * height, dtype=torch.float64) * 2 * height).round().abs()[:, None]
+    dx = (torch.fft.fftfreq(2 * width, dtype=torch.float64) * 2 * width).round().abs()[None, :]
+    pairs = ((height - dy) * (width - dx)).flatten()
+    lag = torch.sqrt(dy**2 + dx**2).flatten()
+    index = (lag + 0.5).floor().long()
+    rings = min(height, width) // 2 + 1
+    index = index.clamp_max(rings)
+    ring_pairs = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs)
+    distance = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs * lag)
+    matrix = torch.zeros(lag.numel(), rings + 1, dtype=torch.float64)
+    matrix.scatter_(1, index[:, None], 1 / ring_pairs[index][:, None])
+    return (distance / ring_pairs)[:rings], matrix[:, :rings].contiguous()

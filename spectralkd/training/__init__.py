@@ -1,0 +1,1 @@
+"""Runs: recipes, the training loop, their folders and processes."""

@@ -1,0 +1,218 @@
+"""Train a network, distill a teacher into a student, or do either with networks of your own.
+
+The same call trains on a CPU, a GPU or, under ``accelerate launch``, on several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from spectralkd.data import load_data
+from spectralkd.data.images import ImageData, hold_out
+from spectralkd.losses import find_method, method_name
+from spectralkd.losses.base import chosen_options, method_options
+from spectralkd.losses.distiller import Distiller
+from spectralkd.models import create_model
+from spectralkd.models.weights import load_weights
+from spectralkd.training.accelerator import make_accelerator
+from spectralkd.training.loop import Loop
+from spectralkd.training.recipes import FREE_FIELDS, Recipe
+from spectralkd.training.run_folder import Run, file_digest
+
+# Options of a method that are fields of the recipe.
+RECIPE_OPTIONS = ("alpha", "beta", "gamma")
+
+# Fields of a recipe that ``fit`` does not use: networks, data and loss are passed to it.
+_NOT_FITTED = (
+    *("data", "root", "image_size", "train_images", "validation_images", "holdout"),
+    *("teacher_model", "student_model", *RECIPE_OPTIONS),
+)
+
+
+def train(
+    recipe: Recipe,
+    run: str | Path,
+    *,
+    role: Literal["teacher", "student"] = "teacher",
+    tracker: str | None = None,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Run:
+    """Train a recipe's teacher, or its student alone (the baseline), by cross-entropy.
+
+    Args:
+        recipe: see ``recipes.get_recipe``.
+        run: folder. An unfinished run of the same configuration in it is resumed; a finished
+            one is returned as it is.
+        role: which network.
+        tracker: one of accelerate's, such as ``"tensorboard"``; by default none.
+        progress: show a progress bar.
+        stop: asked after each step, in a run of one process; once it returns True, the run saves
+            its state and raises ``Stopped``.
+
+    Raises:
+        Stopped: see ``stop``.
+        ValueError: a wrong setting, or a run of another configuration in the folder.
+        FloatingPointError: a term of the loss is not finite: its name, epoch and step.
+        OSError: a file cannot be written; the last good checkpoint stays.
+        RuntimeError: several processes were asked for and one was started.
+    """
+    accelerator = make_accelerator(recipe, run, tracker)
+    name = recipe.teacher_model if role == "teacher" else recipe.student_model
+    folder = _claim(accelerator, run, _config(recipe, role, name, "baseline", {}))
+    if folder.finished:
+        return folder
+    training, validation = _load_both(recipe, accelerator)
+    torch.manual_seed(recipe.seed)
+    distiller = Distiller(None, create_model(name, len(training.classes)), "baseline")
+    Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
+    return folder
+
+
+def distill(
+    recipe: Recipe,
+    run: str | Path,
+    *,
+    method: str = "spectral",
+    teacher: str | Path | None = None,
+    options: dict[str, Any] | None = None,
+    tracker: str | None = None,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Run:
+    """Distill a recipe's teacher into its student.
+
+    Args:
+        recipe, run, tracker, progress, stop: as ``train``.
+        method: one of ``losses.METHODS``, or ``"package.module:Class"``.
+        teacher: a finished run's folder, or a file of weights; if omitted, the recipe's teacher
+            is trained first, in the folder ``teacher`` of the run.
+        options: the method's own arguments; they override the recipe's alpha, beta and gamma.
+
+    Raises:
+        as ``train``; also ValueError where the teacher's run is unfinished or of another network.
+    """
+    known = method_options(find_method(method))
+    chosen = {name: getattr(recipe, name) for name in RECIPE_OPTIONS if name in known}
+    chosen |= options or {}
+    if teacher is None:
+        place = Path(run) / "teacher"
+        teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
+    weights = _teacher_weights(Path(teacher), recipe.teacher_model)
+    accelerator = make_accelerator(recipe, run, tracker)
+    config = _config(recipe, "distill", recipe.student_model, method, chosen)
+    folder = _claim(accelerator, run, config | {"teacher_sha256": file_digest(weights)})
+    if folder.finished:
+        return folder
+    training, validation = _load_both(recipe, accelerator)
+    classes = len(training.classes)
+    teacher_model = create_model(recipe.teacher_model, classes)
+    load_weights(teacher_model, weights)
+    torch.manual_seed(recipe.seed)
+    student = create_model(recipe.student_model, classes)
+    shape = _image_shape(validation)
+    distiller = Distiller(teacher_model, student, method, image_shape=shape, **chosen)
+    Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
+    return folder
+
+
+def fit(
+    distiller: Distiller,
+    training: ImageData,
+    validation: ImageData,
+    recipe: Recipe,
+    run: str | Path,
+    *,
+    name: str = "custom",
+    tracker: str | None = None,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Run:
+    """Train the student of a distiller, on networks and data of your own.
+
+    Args:
+        distiller: its student is trained in place, and has the trained weights also where the
+            run was finished before.
+        training, validation: see ``data``.
+        recipe: its networks, data set and loss weights are not used.
+        run, tracker, progress, stop: as ``train``.
+        name: of the student, for the run's configuration.
+
+    Raises:
+        as ``train``. The method and its options belong to the configuration, and so do the sizes
+        of student and data.
+    """
+    accelerator = make_accelerator(recipe, run, tracker)
+    method = distiller.method
+    config = _config(recipe, "custom", name, method_name(method), chosen_options(method))
+    config["recipe"] = {k: v for k, v in config["recipe"].items() if k not in _NOT_FITTED}
+    config["parameters"] = sum(p.numel() for p in distiller.student.parameters())
+    config["images"] = [len(training), len(validation)]
+    folder = _claim(accelerator, run, config)
+    if folder.finished:
+        load_weights(distiller.student, folder.weights_file)
+    else:
+        Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
+    return folder
+
+
+def _claim(accelerator: Accelerator, path: str | Path, config: dict[str, Any]) -> Run:
+    with accelerator.main_process_first():
+        folder = Run(path)
+        folder.claim(config, FREE_FIELDS)
+    return folder
+
+
+def _config(
+    recipe: Recipe, role: str, network: str, method: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "role": role,
+        "network": network,
+        "method": method,
+        "options": options,
+        "recipe": asdict(recipe),
+    }
+
+
+def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, ImageData]:
+    """Training and validation images; the latter out of the former where some are held out."""
+    with accelerator.main_process_first():
+        training, validation = (
+            load_data(recipe.data, split, root=recipe.root, image_size=recipe.image_size)
+            for split in ("train", "validation")
+        )
+    if recipe.holdout:
+        training, validation = hold_out(training, recipe.holdout)
+    if recipe.train_images:
+        training = training.subset(recipe.train_images)
+    if recipe.validation_images:
+        validation = validation.subset(recipe.validation_images)
+    return training, validation
+
+
+def _image_shape(data: ImageData) -> tuple[int, int, int]:
+    images, _ = next(iter(data.subset(1).batches(1)))
+    _, channels, height, width = images.shape
+    return channels, height, width
+
+
+def _teacher_weights(path: Path, network: str) -> Path:
+    """The weights file of a teacher given by that file or by its run."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise ValueError(f"teacher: expected a run's folder or a file, got {str(path)!r}")
+        return path
+    run = Run(path)
+    if not run.finished:
+        raise ValueError(f"teacher: {path} is not a finished run; run its command again")
+    was = run.read_config()["network"]
+    if was != network:
+        raise ValueError(f"teacher: expected a {network}, got {path}, a {was}")
+    return run.weights_file

@@ -1,0 +1,1 @@
+"""Interactive views for notebooks; they need the notebooks extra."""

@@ -1,0 +1,470 @@
+"""Does any method work in anyone's loop, and leave the networks as it found them?"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+import torch
+import torchvision
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+
+import spectralkd as skd
+from spectralkd.losses.base import Method, Phase, Reading, cross_entropy, method_options, read_taps
+from spectralkd.losses.overhaul import margin
+from spectralkd.models import create_model, model_stages
+from spectralkd.models.stage import Stage
+
+METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
+OF_MAPS = ("fitnets", "at", "ft", "ab", "overhaul", "spectral")
+LABELS = torch.tensor([0, 3, 9, 3])
+
+# Every phase of every method, with the options that lead to it.
+PHASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("baseline", "train", {}),
+    ("kd", "train", {}),
+    ("fitnets", "train", {}),
+    ("fitnets", "hint", {"two_stages": True}),
+    ("fitnets", "train", {"two_stages": True}),
+    ("at", "train", {}),
+    ("jacobian", "train", {}),
+    ("ft", "paraphraser", {}),
+    ("ft", "train", {}),
+    ("ab", "boundaries", {}),
+    ("ab", "train", {}),
+    ("overhaul", "train", {}),
+    ("spectral", "train", {}),
+]
+WITH_STATE = ["fitnets", "ft", "ab", "overhaul", "spectral"]
+# What a batch norm takes off again has no gradient but rounding.
+SHIFTED_AWAY = {"fitnets": ["regressor.0.bias"]}
+
+
+def network(name: str, seed: int, num_classes: int = 10) -> nn.Module:
+    """An untrained network whose batch norms are not 1 and 0, as after training."""
+    torch.manual_seed(seed)
+    model = create_model(name, num_classes)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model
+
+
+def images(size: int = 32, count: int = 4) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(9))
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    return network("wrn10_2", 0), network("wrn10_1", 1)
+
+
+def begun(distiller: skd.Distiller, name: str) -> skd.Distiller:
+    """The distiller in the phase of a name."""
+    (phase,) = (phase for phase in distiller.phases if phase.name == name)
+    distiller.begin(phase)
+    return distiller.train()
+
+
+def hooks(*models: nn.Module) -> int:
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks)
+        for model in models
+        for m in model.modules()
+    )
+
+
+# --- five lines -----------------------------------------------------------------------------------
+
+
+def train_in_five_lines(distiller: skd.Distiller, size: int, steps: int = 12) -> list[float]:
+    losses = []
+    optimizer = torch.optim.SGD(distiller.trainable_parameters(), lr=0.02)
+    for _ in range(steps):
+        loss = sum(distiller(images(size), LABELS).values())
+        loss.backward(), optimizer.step(), optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_the_papers_loss_in_five_lines() -> None:
+    losses = train_in_five_lines(skd.Distiller(*pair(), "spectral"), 32)
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_kd_takes_any_two_networks() -> None:
+    torch.manual_seed(0)
+    teacher = torchvision.models.resnet18(num_classes=10)
+    student = torchvision.models.mobilenet_v3_small(num_classes=10)
+    losses = train_in_five_lines(skd.Distiller(teacher, student, "kd"), 64)
+    assert losses[-1] < losses[0]
+
+
+def test_a_loop_of_phases() -> None:
+    """FT trains its paraphraser first, and the student not at all meanwhile."""
+    distiller = skd.Distiller(*pair(), "ft", paraphraser_epochs=1)
+    assert distiller.phase == distiller.phases[0]
+    before = copy.deepcopy(distiller.student.state_dict())
+    first = train_in_five_lines(distiller, 32, steps=3)
+    torch.testing.assert_close(distiller.student.state_dict(), before, rtol=0, atol=0)
+    assert first[-1] < first[0]
+    distiller.begin(distiller.phases[1])
+    train_in_five_lines(distiller, 32, steps=1)
+    assert not torch.equal(distiller.student.conv.weight, before["conv.weight"])
+
+
+# --- a method of one's own ------------------------------------------------------------------------
+
+
+@dataclass(eq=False, repr=False)
+class Similarity(Method):
+    """Tung & Mori 2019: similar images of the teacher are similar to the student."""
+
+    reads = "output"
+    weight: float = 3000.0
+
+    def forward(
+        self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
+    ) -> dict[str, Tensor]:
+        t, s = (functional.normalize(r.maps[-1].flatten(1)) for r in (teacher, student))
+        t, s = (functional.normalize(x @ x.T) for x in (t, s))
+        distance = (t - s).square().mean()
+        return {"ce": cross_entropy(student, labels), "sp": self.weight * distance}
+
+
+def test_a_method_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = skd.Distiller(*pair(), Similarity(weight=10.0))(images(), LABELS)
+    assert set(terms) == {"ce", "sp"}
+    monkeypatch.setitem(skd.METHODS, "similarity", Similarity)
+    named = skd.Distiller(*pair(), "similarity", weight=20.0)(images(), LABELS)
+    assert named["sp"].item() == pytest.approx(2 * terms["sp"].item())
+    path = f"{__name__}:Similarity"
+    assert skd.Distiller(*pair(), path)(images(), LABELS)["sp"] > 0
+
+
+def test_needs_are_declared() -> None:
+    """KD and the baseline read logits, AT no batch norm, Overhaul the teacher's alone."""
+
+    class Plain(nn.Module):
+        stages = (Stage("first", "first"), Stage("second", "second"))
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, width, 3, padding=1)
+            self.norm = nn.GroupNorm(1, width)
+            self.second = nn.Conv2d(width, width, 3, stride=2, padding=1)
+            self.fc = nn.Linear(width, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.second(self.norm(self.first(x)).relu()).relu().mean((2, 3)))
+
+    for method in ("baseline", "kd", "jacobian"):
+        assert skd.Distiller(nn.Sequential(Plain(4)), nn.Sequential(Plain(3)), method).method
+    for method in ("at", "fitnets", "ft", "ab"):
+        assert skd.Distiller(Plain(4), Plain(3), method)(images(), LABELS)
+    for method in ("overhaul", "spectral"):
+        with pytest.raises(TypeError, match="expected a BatchNorm2d of 4 channels as the norm of"):
+            skd.Distiller(Plain(4), Plain(3), method)
+    teacher = Plain(4)
+    teacher.norm1, teacher.norm2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    teacher.stages = (Stage("first", "first", "norm1"), Stage("second", "second", "norm2"))
+    assert "cps" in skd.Distiller(teacher, Plain(3), "spectral")(images(), LABELS)
+    assert skd.Distiller(None, Plain(3), "baseline")(images(), LABELS).keys() == {"ce"}
+
+
+# --- every method on two networks -----------------------------------------------------------------
+
+
+def test_the_phases_above_are_all_there_are() -> None:
+    found = []
+    for name in METHODS:
+        for options in [{}, {"two_stages": True}] if name == "fitnets" else [{}]:
+            phases = skd.METHODS[name](**options).phases
+            assert phases[-1]._replace(teacher_statistics="running") == Phase("train")
+            found += [(name, phase.name, options) for phase in phases]
+    assert found == PHASES
+
+
+def test_phases_are_the_published_ones() -> None:
+    """The teacher's statistics are the batch's in AB's first phase and in Overhaul."""
+    phases = {name: skd.METHODS[name]().phases for name in METHODS}
+    assert phases["ft"][0] == Phase("paraphraser", 5, 0.1, student=False)
+    assert phases["ab"] == (Phase("boundaries", 30, teacher_statistics="batch"), Phase("train"))
+    for name in ("overhaul", "spectral"):
+        assert phases[name] == (Phase("train", teacher_statistics="batch"),)
+    assert skd.METHODS["ab"](init_epochs=2).phases[0].epochs == 2
+    longer = skd.METHODS["ft"](paraphraser_epochs=7, paraphraser_lr=0.01)
+    assert longer.phases[0][1:3] == (7, 0.01)
+    assert skd.METHODS["fitnets"](two_stages=True, hint_epochs=3).phases[0].epochs == 3
+
+
+def check_training(distiller: skd.Distiller, phase_name: str, size: int = 32) -> None:
+    """One step's gradients: wherever the phase trains, and nowhere else."""
+    terms = begun(distiller, phase_name)(images(size), LABELS)
+    for term in terms.values():
+        assert term.shape == ()
+        assert torch.isfinite(term)
+    sum(terms.values()).backward()
+    method, student = distiller.method, distiller.student
+    first = next(student.parameters())  # the furthest from any loss
+    if distiller.phase.student:
+        assert first.grad is not None
+        assert torch.isfinite(first.grad).all()
+        assert first.grad.abs().max() > 0
+    else:
+        assert all(p.grad is None for p in student.parameters())
+    trained = set(distiller.trainable_parameters())
+    gradients = [p.grad.abs().max() for p in method.parameters() if p.grad is not None]
+    for name, parameter in method.named_parameters():
+        assert parameter.requires_grad == (parameter in trained)
+        if parameter in trained:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            moves = name not in SHIFTED_AWAY.get(type(method).__name__.lower(), [])
+            assert (parameter.grad.abs().max() > 1e-5 * max(gradients)) == moves, name
+        else:
+            assert parameter.grad is None, name
+    if distiller.teacher is not None:
+        assert all(p.grad is None for p in distiller.teacher.parameters())
+
+
+@pytest.mark.parametrize(("name", "phase", "options"), PHASES)
+def test_every_phase_trains_what_it_says(name: str, phase: str, options: dict[str, Any]) -> None:
+    check_training(skd.Distiller(*pair(), name, **options), phase)
+
+
+@pytest.mark.parametrize(("name", "phase", "options"), PHASES)
+def test_every_phase_in_half_and_double_precision(
+    name: str, phase: str, options: dict[str, Any]
+) -> None:
+    distiller = begun(skd.Distiller(*pair(), name, **options), phase)
+    expected = distiller(images(), LABELS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = distiller(images(), LABELS)
+    torch.manual_seed(1)
+    for key, term in terms.items():
+        assert term.dtype == torch.float32
+        assert term.item() == pytest.approx(expected[key].item(), rel=0.05)
+    models = [model.double() for model in pair()]
+    double = begun(skd.Distiller(*models, name, **options), phase)
+    double.method.load_state_dict(distiller.method.state_dict())
+    for key, term in double(images().double(), LABELS).items():
+        assert term.dtype == torch.float64
+        assert term.item() == pytest.approx(expected[key].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("student", ["resnet8", "pyramidnet20_12"])
+@pytest.mark.parametrize("name", ["overhaul", "spectral"])
+def test_other_families_of_students(name: str, student: str) -> None:
+    check_training(skd.Distiller(network("wrn10_2", 0), network(student, 1), name), "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("at", 64), ("ab", 64), ("overhaul", 64), ("spectral", 128)]
+)
+def test_the_networks_of_imagenet(name: str, size: int) -> None:
+    models = network("resnet50", 0), network("mobilenet", 1)
+    distiller = skd.Distiller(*models, name, image_shape=(3, size, size))
+    check_training(distiller, distiller.phases[0].name, size)
+
+
+# --- what it owns ---------------------------------------------------------------------------------
+
+
+def test_the_state_is_the_students_and_the_methods() -> None:
+    states = {name: skd.Distiller(*pair(), name).state_dict() for name in METHODS}
+    own = {name: [k for k in state if k.startswith("method.")] for name, state in states.items()}
+    assert [name for name, keys in own.items() if keys] == WITH_STATE
+    assert not any(key.startswith("teacher") for state in states.values() for key in state)
+    # The matrices of the Fourier transform can be made again.
+    assert states["spectral"].keys() == states["overhaul"].keys()
+
+
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_a_state_is_all_there_is(name: str) -> None:
+    teacher, student = pair()
+    first = skd.Distiller(teacher, student, name)
+    first(images(), LABELS)  # the running statistics move
+    expected = first.eval()(images(), LABELS)
+    second = skd.Distiller(network("wrn10_2", 2), network("wrn10_1", 3), name).eval()
+    reading = first.read_teacher(images())
+    before = second(images(), LABELS, reading)
+    second.load_state_dict(first.state_dict())
+    assert any(before[key] != expected[key] for key in expected)
+    again = second(images(), LABELS, reading)
+    torch.testing.assert_close(again, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_copies_and_pickles_compute_the_same(name: str) -> None:
+    distiller = skd.Distiller(*pair(), name).eval()
+    expected = distiller(images(), LABELS)
+    for other in (copy.deepcopy(distiller), pickle.loads(pickle.dumps(distiller))):
+        torch.testing.assert_close(other(images(), LABELS), expected)
+        assert other.student is not distiller.student
+
+
+def test_networks_are_left_as_they_were() -> None:
+    teacher, student = pair()
+    student.conv.weight.requires_grad_(False)
+    before = copy.deepcopy(teacher.state_dict())
+    distiller = skd.Distiller(teacher, student, "spectral")
+    assert student.conv.weight not in set(distiller.trainable_parameters())
+    sum(distiller(images(), LABELS).values()).backward()
+    assert teacher.training
+    assert all(p.requires_grad and p.grad is None for p in teacher.parameters())
+    torch.testing.assert_close(teacher.state_dict(), before, rtol=0, atol=0)
+    distiller.eval()
+    assert teacher.training
+    distiller.close()
+    assert hooks(teacher, student) == 0
+    assert [n for n, p in student.named_parameters() if not p.requires_grad] == ["conv.weight"]
+
+
+def test_two_distillers_may_share_a_teacher_in_different_modes() -> None:
+    teacher, student = pair()
+    alone = [skd.Distiller(*pair(), name)(images(), LABELS) for name in ("kd", "overhaul")]
+    torch.manual_seed(0)
+    kd, overhaul = (skd.Distiller(teacher, copy.deepcopy(student), n) for n in ("kd", "overhaul"))
+    assert kd(images(), LABELS)["kd"].item() == pytest.approx(alone[0]["kd"].item())
+    reading = overhaul.read_teacher(images())
+    assert not torch.allclose(reading.logits, kd.read_teacher(images()).logits)
+    torch.testing.assert_close(
+        overhaul(images(), LABELS, reading), overhaul(images(), LABELS), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_to_moves_the_teacher_too() -> None:
+    distiller = skd.Distiller(*pair(), "kd").to("meta")
+    assert {p.device.type for p in distiller.teacher.parameters()} == {"meta"}
+    assert {p.device.type for p in distiller.student.parameters()} == {"meta"}
+
+
+def test_margins_are_read_from_the_teacher() -> None:
+    teacher, student = pair()
+    method = skd.Distiller(teacher, student, "overhaul").method
+    for number, norm in enumerate((teacher.group2[0].bn1, teacher.group3[0].bn1, teacher.bn)):
+        expected = margin(norm.weight, norm.bias).detach()
+        torch.testing.assert_close(method.get_buffer(f"margin{number}").flatten(), expected)
+
+
+# --- under accelerate, autocast and torch.compile -------------------------------------------------
+
+
+def test_it_can_be_prepared_by_accelerate() -> None:
+    distiller = skd.Distiller(*pair(), "spectral")
+    expected = distiller(images(), LABELS)
+    accelerator = Accelerator(cpu=True)
+    optimizer = torch.optim.SGD(distiller.trainable_parameters(), lr=0.1)
+    prepared, optimizer = accelerator.prepare(distiller, optimizer)
+    terms = prepared(images(), LABELS)
+    torch.testing.assert_close(terms, expected, rtol=1e-4, atol=1e-6)
+    accelerator.backward(sum(terms.values()))
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["spectral", "kd", "ab"])
+def test_it_compiles_as_one_graph(name: str) -> None:
+    distiller = skd.Distiller(*pair(), name)
+    expected = distiller(images(), LABELS)
+    try:
+        compiled = torch.compile(distiller, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(images(), LABELS), expected, rtol=1e-4, atol=1e-5)
+        distiller.compile(batch_size=4, backend="aot_eager", fullgraph=True)
+        for count in (4, 3):
+            whole = skd.Distiller(distiller.teacher, distiller.student, distiller.method)
+            batch = images(count=count), LABELS[:count]
+            torch.testing.assert_close(distiller(*batch), whole(*batch), rtol=1e-4, atol=1e-5)
+    finally:
+        torch._dynamo.reset()
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reads", ["pre_relu", "output"])
+def test_taps_say_what_a_pass_gives_and_leave_the_network_alone(
+    reads: Literal["pre_relu", "output"],
+) -> None:
+    model = network("wrn10_2", 0)
+    before = copy.deepcopy(model.state_dict())
+    layers, shapes, norms = read_taps(model, reads, (3, 24, 40), margins=True)
+    assert layers == tuple(getattr(stage, reads) for stage in model_stages(model))
+    assert shapes == ((32, 24, 40), (64, 12, 20), (128, 6, 10))
+    assert norms[2][0] is not model.bn.weight
+    torch.testing.assert_close(norms[2], (model.bn.weight, model.bn.bias))
+    assert model.training
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_what_each_method_reads() -> None:
+    """Attention maps and hints are of a stage's own result, the rest of the map before a ReLU."""
+    reads = {name: skd.METHODS[name].reads for name in METHODS}
+    assert [name for name, layer in reads.items() if layer == "output"] == ["fitnets", "at"]
+    assert [name for name, layer in reads.items() if layer is None] == [
+        "baseline",
+        "kd",
+        "jacobian",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("overhual", r"method: expected one of overhaul.*, got 'overhual'"),
+        ("xyz", rf"method: expected one of {', '.join(METHODS)}.*, got 'xyz'"),
+        ("nowhere:Method", r"method: expected .*, got 'nowhere:Method'"),
+    ],
+)
+def test_unknown_methods_are_refused_with_the_nearest(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        skd.Distiller(nn.Identity(), nn.Identity(), name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unknown_options_are_refused_with_the_known(name: str) -> None:
+    known = ", ".join(method_options(skd.METHODS[name])) or "none"
+    says = f"method '{name}': expected options among {known}, got tempreture, color"
+    with pytest.raises(ValueError, match=says):
+        skd.Distiller(*pair(), name, tempreture=3, color="red")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_networks_of_other_stages_are_refused_where_maps_count(name: str) -> None:
+    models = network("wrn10_1", 0), network("mobilenet", 1)
+    if name in OF_MAPS:
+        with pytest.raises(ValueError, match="student: expected 3 stages as the teacher, got 4"):
+            skd.Distiller(*models, name)
+    else:
+        assert skd.Distiller(*models, name)
+
+
+def test_images_that_do_not_fit_are_explained() -> None:
+    class Flat(nn.Module):
+        stages = (Stage("conv", "conv"),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+            self.fc = nn.Linear(4 * 16 * 16, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x).relu().flatten(1))
+
+    with pytest.raises(ValueError, match=r"image_shape: expected the \(3, H, W\) of images that F"):
+        skd.Distiller(Flat(), Flat(), "at")
+    assert skd.Distiller(Flat(), Flat(), "at", image_shape=(3, 16, 16))(images(16), LABELS)
+
+
+def test_other_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="teacher: kd needs one, got None"):
+        skd.Distiller(None, nn.Linear(1, 1), "kd")
+    with pytest.raises(ValueError, match="options: expected none beside an instance of Similarity"):
+        skd.Distiller(*pair(), Similarity(), weight=1.0)
+    with pytest.raises(TypeError, match="stages"):
+        skd.Distiller(torchvision.models.resnet18(), network("wrn10_1", 0), "at")
