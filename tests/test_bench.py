@@ -92,5 +92,7 @@ def test_a_missing_clone_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("SPECTRALKD_CLONES" not in os.environ, reason="names no folder of clones")
 def test_peers_have_our_loss() -> None:
-    timings = peers.bench_published_code(os.environ["SPECTRALKD_CLONES"], rounds=1, batch=4, steps=1)
+    timings = peers.bench_published_code(
+        os.environ["SPECTRALKD_CLONES"], rounds=1, batch=4, steps=1
+    )
     assert {"overhaul-distillation", "RepDistiller", "mdistiller"} <= {t.what for t in timings}

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from smooth import MARGIN, maps
-from spectralkd.widgets import base as widget
 
 from spectralkd.analysis.distances import compare, correlation, partial_cost, perturb, relative
 from spectralkd.figures.distances import (
@@ -25,6 +24,7 @@ from spectralkd.figures.distances import (
 )
 from spectralkd.spectra.power import radial_power
 from spectralkd.spectra.rings import ring_frequencies, ring_modes
+from spectralkd.widgets import base as widget
 from spectralkd.widgets.map_comparison import MapComparison
 
 pytestmark = pytest.mark.usefixtures("one_thread")

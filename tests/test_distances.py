@@ -205,7 +205,7 @@ def test_distances_are_the_loss_s_own() -> None:
     teacher = maps()
     student = perturb(teacher, shift=1, noise=0.3)
     m = float(overhaul.margin(weight, bias))
-    pair = (teacher[None].clamp_min(m), student[None])  # channels of one image
+    pair = (teacher[:, None].clamp_min(m), student[:, None])  # one channel of images
     l1, cps = loss.stage_terms(*pair)
     found = compare(teacher, student, margin=m)
     assert found.spectral_l1 == pytest.approx(float(l1), rel=1e-5)

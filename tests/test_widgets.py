@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from spectralkd.widgets import explorer as explorer_module
 from torch import nn
 
 from spectralkd.analysis.activations import activation_spectra
@@ -25,6 +24,7 @@ from spectralkd.spectra.powerlaw import fit_power_law
 from spectralkd.training.api import train
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run
+from spectralkd.widgets import explorer as explorer_module
 from spectralkd.widgets.base import TickList, csv_link
 from spectralkd.widgets.exercise import check
 from spectralkd.widgets.explorer import SpectrumExplorer

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from spectralkd.losses import overhaul
-from spectralkd.losses.spectral import Spectral, cross_power_dissimilarity, spectral_l1
+from spectralkd.losses.spectral import cross_power_dissimilarity, spectral_l1
 from spectralkd.spectra.correlation import ring_correlation
 from spectralkd.spectra.rings import Rings
-
-_EPS = Spectral.eps  # the loss's least ring power
 
 
 class Distances(NamedTuple):
@@ -131,7 +129,7 @@ def compare(teacher: Tensor, student: Tensor, *, margin: float) -> Distances:
         l2=float((student - target).square().mean()),
         partial_l2=float(overhaul.partial_l2(target, student)) / count,
         spectral_l1=float(spectral_l1(ft, fs, rings)) / count,
-        cps=float(cross_power_dissimilarity(ft[None], fs[None], rings, _EPS)),
+        cps=float(cross_power_dissimilarity(ft[:, None], fs[:, None], rings)),
     )
 
 
@@ -160,7 +158,7 @@ def partial_cost(teacher: Tensor, student: Tensor, *, margin: float) -> Tensor:
 def correlation(teacher: Tensor, student: Tensor, *, margin: float) -> Tensor:
     """Ring correlation of R_T and R_S, mean over maps.
 
-    L_CPS is 1 minus its mean over rings, where no channel is nearly dead.
+    L_CPS is 1 minus its mean over rings.
 
     Args, Raises: as ``compare``.
 
