@@ -21,7 +21,6 @@ import typer
 
 from spectralkd import __version__
 from spectralkd.analysis.activations import figure_spectra, fit_or_none
-from spectralkd.bench.published_code import bench_published_code
 from spectralkd.bench.speed import (
     Timing,
     bench_losses,
@@ -423,14 +422,11 @@ def _method_options(method: str, given: list[str]) -> dict[str, Any]:
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="spectra, scaling, losses, train, widgets, published; default: all."),
+        typer.Argument(help="spectra, scaling, losses, train, widgets; default: all."),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(help="Device of spectra, scaling, losses; default: cuda if there."),
-    ] = None,
-    clones: Annotated[
-        Path | None, typer.Option(help="Folder of clones of published code; default: leave it out.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -442,18 +438,13 @@ def bench(
         "losses": functools.partial(bench_losses, place),
         "train": bench_train,
         "widgets": bench_widgets,
-        "published": functools.partial(bench_published_code, clones or Path()),
     }
     if unknown := sorted(set(what or ()) - set(benches)):
         raise ValueError(f"bench: expected some of {', '.join(benches)}, got {unknown}")
-    lacking = {
-        "widgets": importlib.util.find_spec("ipywidgets") is None and "the notebooks extra",
-        "published": clones is None and "--clones",
-    }
-    for name, need in lacking.items():
-        if not what and need:
-            print(f"{name}: left out, because it needs {need}", file=sys.stderr)
-    chosen = what or [name for name in benches if not lacking.get(name)]
+    chosen = what or list(benches)
+    if not what and importlib.util.find_spec("ipywidgets") is None:
+        print("widgets: left out, because it needs the notebooks extra", file=sys.stderr)
+        chosen.remove("widgets")
     processor = cpu_capabilities().get("cpu_name") or platform.processor()
     if place.startswith("cuda"):
         processor = torch.cuda.get_device_name()

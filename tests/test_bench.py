@@ -6,12 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import published_code as peers
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from spectralkd import cli
-from spectralkd.bench import published_code as peers
 from spectralkd.bench import speed as bench
 from spectralkd.models import create_model
 from spectralkd.spectra.power import radial_power

@@ -154,7 +154,14 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "spectralkd", "train", "demo", "--run", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job inherits that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     end = time.monotonic() + 300
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         assert process.poll() is None

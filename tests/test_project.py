@@ -62,7 +62,7 @@ def test_the_users_names_are_exported_and_shown() -> None:
     )
     assert set(wanted) <= set(dir(skd))
     for name in set(dir(skd)) - {"__version__"}:
-        assert getattr(skd, name).__module__.startswith("spectralkd") or name.isupper()
+        assert name.isupper() or getattr(skd, name).__module__.startswith("spectralkd")
     with pytest.raises(AttributeError, match="has no attribute 'spectrum'"):
         skd.spectrum  # noqa: B018
     # What type checkers see is what is imported.

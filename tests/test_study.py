@@ -91,8 +91,8 @@ def test_short_stretches_add_up(
     changes = {
         "teacher_model": "wrn10_1",
         "epochs": 2,
-        "train_images": 256,
-        "validation_images": 300,
+        "train_images": 160,
+        "validation_images": 100,
         "evaluate_every": 1,
         "spectra_every": 0,
         "data": "cifar100",

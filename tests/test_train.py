@@ -538,7 +538,7 @@ def test_a_users_file_gives_networks_data_and_method(
 
 
 def test_setup_c_trains_on_cifar100(data_root: Path, tmp_path: Path) -> None:
-    """Two hundred steps of WRN-28-4 → WRN-16-2 with the spectral loss, small batches."""
+    """A hundred steps of WRN-28-4 → WRN-16-2 with the spectral loss, small batches."""
     torch.manual_seed(0)
     save_file(create_model("wrn28_4").state_dict(), tmp_path / "t.safetensors")
     recipe = get_recipe(
@@ -546,7 +546,7 @@ def test_setup_c_trains_on_cifar100(data_root: Path, tmp_path: Path) -> None:
         root=str(data_root),
         epochs=2,
         batch_size=12,
-        train_images=1200,
+        train_images=600,
         validation_images=200,
         lr=0.02,
     )

@@ -30,8 +30,8 @@ class StageAgreement(NamedTuple):
             the teacher's channels.
         ceiling: (R,) the same where each ring has a connector of its own, which no single
             connector can pass: below 1 the student does not hold what the teacher holds at that
-            scale. Nearly 1 of itself where a ring's modes, times images, are few beside the
-            student's channels.
+            scale. It is nearly 1 in any case where a ring's modes, times images, are few
+            compared with the student's channels.
         power: (R,) the teacher's ring-mean power, averaged over channels, in squared units of
             its map.
     """

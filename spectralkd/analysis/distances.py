@@ -61,7 +61,7 @@ def perturb(
             get random phases; none do by default.
         flip: share of elements whose sign is turned, in [0, 1].
         noise: deviation of added white noise, relative to each map's own.
-        seed: of phases, signs and noise, which stay the same while strengths change.
+        seed: random seed of phases, signs and noise, which do not depend on the strengths.
 
     Returns:
         As ``maps``, which are left alone.

@@ -1,4 +1,4 @@
-"""All that there is to see of a layer's maps, measured in one pass over a data set."""
+"""Layer summaries: spectrum, plane of frequencies, correlation and maps, in one pass."""
 
 from __future__ import annotations
 

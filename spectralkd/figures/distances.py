@@ -273,7 +273,7 @@ def _plane(ends: tuple[float, float], margin: float) -> dict[str, Any]:
 def _terms(
     x: Sequence[float], target: Tensor, students: Sequence[Tensor], margin: float, *, legend: bool
 ) -> list[go.Scatter]:
-    """One line a distance; pixel-wise ones dashed."""
+    """One line for each distance; pixel-wise ones dashed."""
     found = [relative(target, student, margin=margin) for student in students]
     return [
         go.Scatter(

@@ -1,4 +1,4 @@
-"""HTML pages that a command leaves behind: words, tables and interactive figures in one file."""
+"""HTML pages that commands write: text, tables and interactive figures in one file."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def runs_figure(
 def _column(
     lines: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> dict[str, dict[int, float]]:
-    """What each line says, by name and by the line's number."""
+    """Each line's values, by name and line number."""
     found: dict[str, dict[int, float]] = {}
     for number, line in enumerate(lines, start=1):
         for name, value in read(line).items():

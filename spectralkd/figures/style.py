@@ -6,7 +6,7 @@ import math
 
 import plotly.graph_objects as go
 
-# Okabe & Ito's palette, told apart with any color vision; yellow left out, too pale on white.
+# Okabe & Ito's palette for any color vision, without yellow, which is too pale on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
@@ -25,7 +25,7 @@ def layout(title: str | None) -> dict[str, object]:
 
 
 def frequency_axis(figure: go.Figure) -> None:
-    """|k| from 1/40, where the maps are large from a lower end by halves, to beyond 1/2."""
+    """|k| from 1/40 to beyond 1/2; for larger maps, the lower end is halved as often as needed."""
     drawn = (trace.x for trace in figure.data if trace.x is not None and len(trace.x))
     smallest = min((min(x) for x in drawn), default=1.0)
     low = 1 / 40

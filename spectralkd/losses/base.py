@@ -6,13 +6,13 @@ import inspect
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.checks import nearest
+from spectralkd.checks import check_choice, nearest
 from spectralkd.models import model_stages
 from spectralkd.models.features import Statistics, evaluation, record
 from spectralkd.spectra.rings import at_least_float32
@@ -107,6 +107,16 @@ class Method(nn.Module):
         nn.Module.__init__(method)  # before the dataclass sets its fields
         return method
 
+    def __post_init__(self) -> None:
+        """Check the options that are a choice between words.
+
+        Raises:
+            ValueError: an unknown choice.
+        """
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal:
+                check_choice(name, getattr(self, name), kind)
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train"),)
@@ -128,7 +138,7 @@ class Method(nn.Module):
         """Weighted terms of the loss by name; the loss is their sum.
 
         Args:
-            teacher: without gradients (but for its images, where ``needs_image_gradient``).
+            teacher: without gradients (except of its images, where ``needs_image_gradient``).
             student: with gradients.
             labels: (N,) int64.
             phase: name of one of ``phases``.
@@ -214,8 +224,12 @@ def _norm_parameters(
     return norm.weight.detach().clone(), norm.bias.detach().clone()
 
 
-def check_sizes(teacher: Taps, student: Taps) -> None:
-    """Raise a ValueError unless both networks have as many stages, of equal height and width."""
+def check_sizes(teacher: Taps, student: Taps, least: int = 1) -> None:
+    """Check that both networks have as many stages, of equal height and width.
+
+    Raises:
+        ValueError: they do not, or a side is below ``least`` pixels.
+    """
     if len(teacher.shapes) != len(student.shapes):
         raise ValueError(
             f"student: expected {len(teacher.shapes)} stages as the teacher, "
@@ -226,6 +240,11 @@ def check_sizes(teacher: Taps, student: Taps) -> None:
             raise ValueError(
                 f"student: expected maps of {t[1]}×{t[2]} pixels at stage {number} as the "
                 f"teacher, got {s[1]}×{s[2]}"
+            )
+        if min(t[1:]) < least:
+            raise ValueError(
+                f"teacher: expected maps of at least {least}×{least} pixels, got {t[1]}×{t[2]} at "
+                f"stage {number}; larger images (image_shape) have larger maps"
             )
 
 

@@ -32,8 +32,8 @@ class Distiller(nn.Module):
             ...  # a new optimizer, and phase.epochs epochs
 
     Args:
-        teacher: left as it is; not among the parameters and not in ``state_dict``, but ``to``
-            moves it, too. None for a method that needs no teacher. Margins are read from its
+        teacher: not changed; it is not in ``parameters`` and ``state_dict``, but ``to`` moves
+            it. None for a method that needs no teacher. Margins are read from its
             batch norms at once: load its weights first.
         student: trained in place. Methods that read maps need a stage table on both networks,
             see ``models.model_stages``.
@@ -140,11 +140,11 @@ class Distiller(nn.Module):
         return self.method(teacher, student, labels, self.phase.name)
 
     def compile(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Compile the teacher's pass and the student's pass with the loss, apart.
+        """Compile separately the teacher's pass, and the student's pass with the loss.
 
         Args:
             batch_size: batches of another size run uncompiled: the last, smaller one of an epoch
-                would be compiled anew.
+                would be compiled again.
             args, kwargs: as ``torch.compile``.
         """
 

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spectralkd.checks import check_choice
-from spectralkd.losses.base import Reading, Taps, cross_entropy, stage_weights
+from spectralkd.losses.base import Reading, Taps, check_sizes, cross_entropy, stage_weights
 from spectralkd.losses.overhaul import Overhaul, partial_l2, weighted_sum
 from spectralkd.losses.spectral_fused import fused_terms
-from spectralkd.spectra.rings import Rings, at_least_float32
+from spectralkd.spectra.rings import Rings, RingsBySize, at_least_float32
 
-Reduction = Literal["sum", "mean"]
 StageWeights = Literal["overhaul", "equal"]
-RingSet = Literal["complete", "all"]
-Transform = Literal["margin", "identity"]
 
 
 @dataclass(eq=False, repr=False)
@@ -58,31 +54,19 @@ class Spectral(Overhaul):
     alpha: float = 1e-4
     beta: float = 1e-4
     gamma: float = 1e-2
-    l1_reduction: Reduction = "sum"
+    l1_reduction: Literal["sum", "mean"] = "sum"
     l1_stages: StageWeights = "overhaul"
     cps_stages: StageWeights = "equal"
-    cps_rings: RingSet = "complete"
-    teacher_map: Transform = "margin"
+    cps_rings: Literal["complete", "all"] = "complete"
+    teacher_map: Literal["margin", "identity"] = "margin"
     eps: float = 1e-2
 
-    def __post_init__(self) -> None:
-        check_choice("l1_reduction", self.l1_reduction, Reduction)
-        check_choice("l1_stages", self.l1_stages, StageWeights)
-        check_choice("cps_stages", self.cps_stages, StageWeights)
-        check_choice("cps_rings", self.cps_rings, RingSet)
-        check_choice("teacher_map", self.teacher_map, Transform)
-
     def build(self, teacher: Taps, student: Taps) -> None:
-        for number, (_, height, width) in enumerate(teacher.shapes, start=1):
-            if min(height, width) < 4:
-                raise ValueError(
-                    f"teacher: expected maps of at least 4×4 pixels, got {height}×{width} at "
-                    f"stage {number}; larger images (image_shape) have larger maps"
-                )
+        check_sizes(teacher, student, least=4)
         super().build(teacher, student)
-        self.rings = nn.ModuleDict()
+        self.rings = RingsBySize(complete=self.cps_rings == "complete")
         for _, height, width in teacher.shapes:
-            self._add_rings(height, width, like=teacher.norms[0][0])
+            self.rings.add(height, width, like=teacher.norms[0][0])
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
@@ -91,43 +75,34 @@ class Spectral(Overhaul):
         for stage in range(len(self.connectors)):
             t, s = self.reduced(stage, teacher, student)
             if self.alpha:
-                distances.append(partial_l2(t, s))
+                distances.append(partial_l2(t, s) / len(labels))
             if self.beta or self.gamma:
-                whole = self.teacher_map == "identity"
-                seen = at_least_float32(teacher.maps[stage]) if whole else t
-                distance, dissimilarity = self.stage_terms(seen, s)
+                if self.teacher_map == "identity":
+                    t = at_least_float32(teacher.maps[stage])
+                distance, dissimilarity = self.stage_terms(t, s)
                 l1.append(distance)
                 cps.append(dissimilarity)
-        halved, equal = stage_weights(len(self.connectors)), [1.0] * len(self.connectors)
-        terms = {"ce": cross_entropy(student, labels)}
-        if self.alpha:
-            terms["overhaul"] = self.alpha * weighted_sum(halved, distances) / len(labels)
-        if self.beta:
-            weights = halved if self.l1_stages == "overhaul" else equal
-            terms["l1"] = self.beta * weighted_sum(weights, l1)
-        if self.gamma:
-            weights = halved if self.cps_stages == "overhaul" else equal
-            terms["cps"] = self.gamma * weighted_sum(weights, cps)
-        return terms
+        terms = {
+            "overhaul": (self.alpha, "overhaul", distances),
+            "l1": (self.beta, self.l1_stages, l1),
+            "cps": (self.gamma, self.cps_stages, cps),
+        }
+        count = len(self.connectors)
+        weights = {"overhaul": stage_weights(count), "equal": [1.0] * count}
+        return {"ce": cross_entropy(student, labels)} | {
+            name: weight * weighted_sum(weights[stages], parts)
+            for name, (weight, stages, parts) in terms.items()
+            if weight
+        }
 
     def stage_terms(self, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
         """L_L1 (per image) and L_CPS of one stage's reduced maps, (N, M, H, W) each."""
-        height, width = student.shape[-2:]
-        if f"{height}x{width}" not in self.rings:  # images of another size than the first
-            self._add_rings(height, width, like=student)
-        rings = self.rings[f"{height}x{width}"]
-        assert isinstance(rings, Rings)
         # The fused backward pass has no gradient for the teacher.
         compute = plain_terms if teacher.requires_grad else fused_terms
         with torch.autocast(student.device.type, enabled=False):
-            l1, cps = compute(teacher, student, rings, self.eps)
+            l1, cps = compute(teacher, student, self.rings.of(student), self.eps)
         elements = student[0].numel() if self.l1_reduction == "mean" else 1
         return l1 / (len(student) * elements), cps
-
-    @torch.compiler.disable
-    def _add_rings(self, height: int, width: int, like: Tensor) -> None:
-        rings = Rings(height, width, complete=self.cps_rings == "complete")
-        self.rings[f"{height}x{width}"] = rings.to(at_least_float32(like))
 
 
 def plain_terms(

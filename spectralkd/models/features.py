@@ -1,9 +1,8 @@
-"""Activations of named layers of any ``nn.Module``, read without editing it, and their spectra.
+"""Activations of named layers of any ``nn.Module``, read without editing it.
 
-A layer is named by its path in ``model.named_modules()``. The name alone means what the layer
-puts out; ``path:input`` means what goes into it, such as the residual sum that enters
-``layer1.2.relu``; an empty path is the model itself. Where a layer runs several times in one
-pass, its last run counts.
+A layer is named by its path in ``model.named_modules()``. The name alone means the layer's
+output; ``path:input`` means its input, such as the residual sum that enters ``layer1.2.relu``; an
+empty path is the model itself. Where a layer runs several times in a pass, its last run counts.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
     """Within the block, every pass of ``model`` leaves its layers' maps in the dict.
 
     The maps are copies taken at the moment the layer produced them, so an in-place layer that
-    follows does not change them. On leaving, by an exception too, the model is as it was.
+    follows does not change them. Afterwards, also after an exception, the hooks are removed.
 
     Example:
         >>> with record(model, ["layer1", "layer4.1.relu:input"]) as maps:
@@ -74,7 +73,7 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
 
     Raises:
         ValueError: no layer, or an unknown one (with the nearest names).
-        TypeError: a layer's value is no tensor.
+        TypeError: a layer's value is not a tensor.
     """
     if isinstance(layers, str) or not layers:
         raise ValueError(f"layers: expected a list of at least one layer name, got {layers!r}")
@@ -89,13 +88,13 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
 
 @contextmanager
 def evaluation(model: nn.Module, statistics: Statistics = "running") -> Iterator[None]:
-    """Within the block, the model is in evaluation mode; on leaving it is as it was.
+    """Within the block, the model is in evaluation mode; afterwards its modes are restored.
 
     Args:
         model: any module.
-        statistics: what its batch norms normalise with: the ``"running"`` averages of training,
-            or those of the present ``"batch"``, which leaves the running ones untouched. The
-            paper's untrained networks were read with the latter.
+        statistics: that batch norms use: the ``"running"`` averages of training, or those of the
+            present ``"batch"``, without changing the running ones. The paper's untrained
+            networks were measured with batch statistics.
     """
     check_choice("statistics", statistics, Statistics)
     training = {module: module.training for module in model.modules()}
@@ -126,13 +125,13 @@ def read_activations(
     Args:
         model: any module that takes one tensor; runs where its parameters are, without autograd.
         batches: of tensors, or of tuples whose first entry is the tensor.
-        layers: names as at the head of this module.
+        layers: names as explained at the top of this module.
         statistics: as ``evaluation``.
         progress: show a progress bar.
 
     Raises:
         ValueError: no layer, an unknown one (with the nearest names), or one that did not run.
-        TypeError: a layer's value is no tensor.
+        TypeError: a layer's value is not a tensor.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with evaluation(model, statistics), record(model, layers) as maps:
@@ -149,7 +148,7 @@ def read_activations(
 
 
 def map_layers(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int, int]]:
-    """Every layer that puts out maps, in the order of their first run: what can be read.
+    """Every layer whose output is maps, in the order of their first run.
 
     Args:
         model: any module that takes one tensor.

@@ -9,7 +9,7 @@ from spectralkd.models.stage import Stage
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut; the ReLU comes after the sum."""
+    """Two 3×3 convolutions and a shortcut; the ReLU follows their sum."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()

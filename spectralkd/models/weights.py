@@ -1,4 +1,4 @@
-"""Weights from files, never by unpickling, and into them."""
+"""Weights of networks, read from files without unpickling, and written to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no such file, or its parameters are not the model's: names every
+        ValueError: the file cannot be read, or its parameters are not the model's; names every
             one that is missing, unknown or of another shape. The model is then unchanged.
     """
     path = Path(path)
@@ -45,10 +45,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def save_half(model: nn.Module, path: str | Path, metadata: dict[str, Any]) -> None:
-    """Store a network in half precision, with what is worth knowing of it.
+    """Store a network in half precision, with metadata.
 
     Args:
-        metadata: of JSON's types, by name.
+        metadata: values of JSON's types, by name.
     """
     state = {
         name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
@@ -59,7 +59,7 @@ def save_half(model: nn.Module, path: str | Path, metadata: dict[str, Any]) -> N
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What ``save_half`` or a run stored beside the weights."""
+    """The metadata that ``save_half`` or a run stored with the weights."""
     with safe_open(path, "pt") as file:
         return {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
 

@@ -26,7 +26,7 @@ TABLE_2: dict[str, tuple[float, ...]] = {
     "overhaul": (20.72, 22.15, 24.27, 25.11, 18.03, 19.07),
     "spectral": (20.37, 21.45, 24.42, 24.87, 17.99, 18.67),
 }
-# The row that Overhaul's authors publish beside their code (clovaai/overhaul-distillation).
+# The row that Overhaul's authors publish with their code (clovaai/overhaul-distillation).
 OVERHAUL_CODE = (20.89, 21.98, 24.08, 24.44, 17.80, 18.89)
 # Top-1 and top-5 error in percent on ILSVRC 2012's validation set: Table 3 of the paper.
 TABLE_3: dict[str, tuple[float, float]] = {
@@ -42,13 +42,13 @@ TABLE_3: dict[str, tuple[float, float]] = {
 
 
 class Group(NamedTuple):
-    """Finished runs that differ by their seed alone.
+    """Finished runs that differ in their seed only.
 
     Attributes:
         setup: name of the recipe.
         method: ``"teacher"``, or one of ``losses.METHODS``.
         preset: of the recipe.
-        changes: what was set otherwise than in the preset, ``name=value``.
+        changes: settings that differ from the preset's, ``name=value``.
         top1, top5: last errors in percent, one of each run.
     """
 
@@ -179,7 +179,7 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
 
 
 def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
-    """What a run's configuration sets otherwise than its preset, seed and places apart."""
+    """Settings of a run that differ from its preset, seed and folders aside."""
     recipe = config["recipe"]
     if recipe["setup"] not in RECIPES:
         return (config["network"],)

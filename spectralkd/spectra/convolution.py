@@ -1,10 +1,10 @@
 """What convolutions do to a power spectrum: the analysis of Section 3, Eqs. 3 to 7.
 
-A convolution multiplies the transform of a map by that of its kernel (Eq. 4), so its ring-mean
-power by the ring mean of |W̃|², and the logarithm of the power gains one term a layer. The paper
+A convolution multiplies the transform of a map by that of its kernel (Eq. 4), and its ring-mean
+power by the ring mean of |W̃|²; the logarithm of the power gains one term per layer. The paper
 averages W̃ over angles before squaring it, and takes the angular average of a plane wave
 exp(i k·x) to be exp(i|k||x|); the exact average is the Bessel function J0(|k||x|), and what a
-ring measures is the average of the square. All three are here, to be held beside a measurement:
+ring measures is the average of the square. All three are here, for comparison with measurements:
 
 ``"exact"``
     the mean of |W̃(k)|² over the angle of k, through J0 of the kernel's autocorrelation;
@@ -33,7 +33,7 @@ Prediction = Literal["exact", "eq6", "eq7"]
 
 
 def kernel_transform(kernel: Tensor, height: int, width: int) -> Tensor:
-    """W̃(k) of Eq. 5: the transform of a kernel zero-padded to H×W, its centre at the origin.
+    """W̃(k) of Eq. 5: the transform of a kernel zero-padded to H×W, its center at the origin.
 
     Args:
         kernel: (..., k, k) real, k odd and at most H and W.
@@ -85,8 +85,8 @@ def power_response(kernel: Tensor, frequency: Tensor, *, method: Prediction = "e
     Args:
         kernel: (..., k, k) real, k odd.
         frequency: (R,) cycles/pixel.
-        method: ``"exact"``, ``"eq6"`` or ``"eq7"``; see the head of this module. The latter two
-            can be negative only as ``"eq7"``, which is no square.
+        method: ``"exact"``, ``"eq6"`` or ``"eq7"``; see the top of this module. Only
+            ``"eq7"`` can be negative, because it is not a square.
 
     Returns:
         (..., R) float64.
@@ -131,7 +131,7 @@ def predict_power(
 
     Raises:
         ValueError: a layer's C_in is not the number of channels that reach it, or its kernel
-            or ``method`` is none.
+            or ``method`` is unknown.
     """
     power = power.double()
     for number, weight in enumerate(weights, start=1):
@@ -152,7 +152,7 @@ def _side(kernel: Tensor) -> int:
 
 
 def _shells(kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of the weights from the centre (S,), and their sum at each (..., S)."""
+    """Distances of the weights from the center (S,), and their sum at each (..., S)."""
     half = _side(kernel) // 2
     offset = torch.arange(-half, half + 1, device=kernel.device)
     squares = (offset[:, None] ** 2 + offset[None, :] ** 2).flatten()
@@ -163,7 +163,7 @@ def _shells(kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _autocorrelation(kernel: Tensor) -> Tensor:
-    """(..., k, k) → (..., 2k-1, 2k-1), the lag 0 in the centre."""
+    """(..., k, k) → (..., 2k-1, 2k-1), lag 0 in the center."""
     side = _side(kernel)
     size = 2 * side - 1
     transform = torch.fft.rfft2(kernel.double(), s=(size, size))

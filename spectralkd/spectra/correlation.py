@@ -64,8 +64,8 @@ def _inverse_root(power: Tensor, eps: float) -> Tensor:
 def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
     """Correlation of pixels at distance r, the C(r) of Eq. 2, of each map.
 
-    Each map's own mean is removed (Eq. 2's constant C1 takes up what that shifts), and the map
-    is not wrapped around: pairs that would reach over the edge do not count.
+    Each map's own mean is removed, which shifts Eq. 2's constant C1 only. The map is not wrapped
+    around: pairs of pixels across its edges do not count.
 
     Args:
         x: (..., H, W) real floating-point maps, H and W at least 4.
@@ -74,7 +74,7 @@ def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
         distance: (L,) float64, mean distance in pixels of the pairs in each ring of lags of
             width one pixel, L = min(H, W)//2 + 1; element 0 is distance 0.
         correlation: (..., L) mean product of the pairs, in squared units of the map; element 0
-            is the variance. Differentiable; average it over maps before normalising.
+            is the variance. Differentiable; average it over maps before normalizing.
 
     Raises:
         TypeError, ValueError: as ``radial_power``.
@@ -87,8 +87,8 @@ def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
         for piece in chunks(maps):
             piece = at_least_float32(piece)
-            centred = piece - piece.mean((-2, -1), keepdim=True)
-            padded = torch.fft.rfft2(centred, s=(2 * height, 2 * width))
+            centered = piece - piece.mean((-2, -1), keepdim=True)
+            padded = torch.fft.rfft2(centered, s=(2 * height, 2 * width))
             power = torch.view_as_real(padded).square().sum(-1)
             products = torch.fft.irfft2(power, s=(2 * height, 2 * width))
             pieces.append(products.flatten(1) @ lag_matrix.to(products))
@@ -106,7 +106,7 @@ def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
 
     Returns:
         (...) pixels, interpolated linearly between the two rings around the crossing; infinite
-        where the function does not fall so far.
+        where the function does not fall to 1/e.
 
     Raises:
         ValueError: the last dimensions differ.

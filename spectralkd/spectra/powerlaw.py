@@ -65,16 +65,16 @@ def fit_power_law(
 
     Without ``stderr`` every ring weighs the same and the exponent's error comes from the
     scatter around the line. With it, rings weigh by their relative error, and the exponent's
-    error is what those errors alone imply, however badly a line fits: read R² beside it.
+    error is what those errors alone imply, even where a line fits badly: check R².
 
     Args:
         frequency: (R,) in cycles/pixel.
         power: (R,) positive within the band.
-        band: fit where band[0] <= frequency < band[1]. DC is never in it.
+        band: fit where band[0] <= frequency < band[1]; DC is never included.
         stderr: (R,) standard errors of ``power``, positive within the band.
 
     Raises:
-        ValueError: shapes differ; the band is no band or holds fewer than 3 rings; a power or
+        ValueError: shapes differ; the band is empty or holds fewer than 3 rings; a power or
             standard error in it is not positive and finite.
     """
     frequency, power = _vector("frequency", frequency), _vector("power", power)
@@ -111,7 +111,7 @@ def fit_correlation_law(
         band: fit where band[0] <= distance < band[1].
 
     Raises:
-        ValueError: shapes differ; the band is no band or holds fewer than 3 distances; a value
+        ValueError: shapes differ; the band is empty or holds fewer than 3 distances; a value
             in it is not finite; the exponent is -2.
     """
     if exponent == -2:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +159,32 @@ class Rings(nn.Module):
             return products @ self.matrix
         sums = products.new_zeros(len(products), self.count + 1)
         return sums.index_add(1, self.index, products * self.weight)[:, : self.count]
+
+
+class RingsBySize(nn.ModuleDict):
+    """The ``Rings`` of several sizes of maps, for modules that are compiled and moved.
+
+    Args:
+        complete: as ``Rings``.
+    """
+
+    def __init__(self, *, complete: bool = True) -> None:
+        super().__init__()
+        self.complete = complete
+
+    @torch.compiler.disable
+    def add(self, height: int, width: int, like: Tensor) -> None:
+        """Make the rings of a size, on the device and in the precision of a tensor."""
+        rings = Rings(height, width, complete=self.complete)
+        self[f"{height}x{width}"] = rings.to(at_least_float32(like))
+
+    def of(self, maps: Tensor) -> Rings:
+        """The rings of maps (..., H, W), made now where they are missing."""
+        height, width = maps.shape[-2:]
+        if f"{height}x{width}" not in self:
+            self.add(height, width, like=maps)
+        rings: Any = self[f"{height}x{width}"]
+        return rings
 
 
 @lru_cache(maxsize=64)

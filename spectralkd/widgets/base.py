@@ -1,4 +1,4 @@
-"""What the widgets share: memory between runs of a cell, links to numbers, names for readers."""
+"""What the widgets share: memory between runs of a cell, CSV links, names for screen readers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _memory: dict[str, dict[str, Any]] = {}
 
 
 def remember(name: str, controls: Mapping[str, widgets.Widget]) -> None:
-    """Give controls the values that those of the same names had before, and note new ones.
+    """Restore the values that controls of the same names had before, and record new ones.
 
     A cell that is run twice makes new controls; they begin where the old ones were left. What
     no longer fits, such as a layer of another network, is passed over.
@@ -37,7 +37,7 @@ def remember(name: str, controls: Mapping[str, widgets.Widget]) -> None:
 
 
 def show_instead(shown: go.FigureWidget, figure: go.Figure) -> None:
-    """Replace what a widget shows by another figure, in the same place."""
+    """Replace the figure that a widget shows."""
     with shown.batch_update():
         shown.data = ()
         shown.add_traces(figure.data)
@@ -45,14 +45,14 @@ def show_instead(shown: go.FigureWidget, figure: go.Figure) -> None:
 
 
 class Panel(widgets.VBox):
-    """A widget of several parts, whose text in a notebook is the same at every run."""
+    """A widget of several parts; its text in a notebook is the same at every run."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} (shown where widgets are)"
 
 
 class TickList(widgets.VBox):
-    """Named boxes to tick, which a keyboard and a screen reader can use.
+    """Named checkboxes, for keyboard and screen reader, too.
 
     Attributes:
         options: names of the boxes, in order.
@@ -97,7 +97,7 @@ class TickList(widgets.VBox):
 
 
 class Background(widgets.VBox):
-    """Measures in a thread of its own, with a bar and a place for errors, one thing at a time.
+    """Measures in a thread of its own, one job after the other, with a bar and a place for errors.
 
     Widgets are changed by the kernel's own thread only. Where there is none that waits for work,
     as in a script, the caller waits instead.
@@ -116,11 +116,11 @@ class Background(widgets.VBox):
 
     @property
     def error(self) -> str:
-        """What went wrong last, as HTML; empty where nothing did."""
+        """The last error as HTML; empty where there was none."""
         return str(self._message.value)
 
     def submit(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Call ``work`` beside the kernel and ``then``, with its result, in the kernel."""
+        """Call ``work`` in the thread and then, in the kernel, ``then`` with its result."""
         self._message.value = ""
         if self._loop is None:
             then(work())
@@ -133,14 +133,14 @@ class Background(widgets.VBox):
         self._worker.submit(work).add_done_callback(finish)
 
     def watched(self, batches: Iterable[T], total: int) -> Iterator[T]:
-        """The batches, while the bar follows."""
+        """The batches, with their progress on the bar."""
         for number, batch in enumerate(batches, start=1):
             yield batch
             if self._loop:
                 self._loop.call_soon_threadsafe(self._show, number, total)
 
     def close(self) -> None:
-        """Give up what is not yet begun, and leave the page."""
+        """Cancel what has not begun, and leave the page."""
         self._worker.shutdown(wait=False, cancel_futures=True)
         super().close()
 

@@ -1,4 +1,4 @@
-"""The end of each notebook: a question whose answer a cell checks."""
+"""The exercise at the end of each notebook: a cell checks the answer."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class SpectrumExplorer(Panel):
     # --- parts ---
 
     def _take_over(self, name: str) -> dict[tuple[Any, ...], _Measured]:
-        """What the explorer of the same name has measured of the same networks and images."""
+        """Measurements of the same networks and images by the last explorer of this name."""
         mine = {id(o) for o in (_INPUT, *self.data.values())}
         mine |= {id(net) for nets in self.models.values() for net in nets.values()}
         last = _latest.get(name)
@@ -159,7 +159,7 @@ class SpectrumExplorer(Panel):
         }
 
     def _remember(self, name: str) -> None:
-        """Take up earlier settings: data and network first, because they decide on the layers."""
+        """Restore earlier settings: data and network first, because they determine the layers."""
         c = self.controls
         remember(f"{name}/first", {key: c[key] for key in ("data", "network")})
         self._offer_layers()
@@ -208,7 +208,7 @@ class SpectrumExplorer(Panel):
         layers.value = (IMAGES, *ends)
 
     def _chosen(self) -> Iterator[tuple[str, nn.Module, str, tuple[int, int]]]:
-        """Label, network, layer and style of each curve asked for."""
+        """Label, network, layer and style of each chosen curve."""
         value = {key: control.value for key, control in self.controls.items()}
         for color, layer in enumerate(value["layers"]):
             if layer == IMAGES:
@@ -230,7 +230,7 @@ class SpectrumExplorer(Panel):
     # --- measuring, in the worker's thread ---
 
     def _measure(self) -> None:
-        """Ask for what is chosen and not yet measured; draw what is there."""
+        """Measure what is chosen and not yet measured; draw the rest."""
         c = self.controls
         missing: dict[nn.Module, dict[str, tuple[Any, ...]]] = {}
         for _, net, layer, _ in self._chosen():
@@ -259,7 +259,7 @@ class SpectrumExplorer(Panel):
         keys: Mapping[str, tuple[Any, ...]],
         **options: Any,
     ) -> None:
-        """Measure layers, but for those that a job before this one has measured meanwhile."""
+        """Measure layers, except those that an earlier job has measured meanwhile."""
         layers = [layer for layer, key in keys.items() if key not in self._measured]
         if not layers:
             return
@@ -306,7 +306,7 @@ class SpectrumExplorer(Panel):
         self.csv.value = csv_link("spectra.csv", header, rows)
 
     def _fit(self) -> None:
-        """Fit anew over the slider's band."""
+        """Fit again, over the slider's band."""
         band = tuple(self.controls["band"].value)
         self.fits, rows = {}, []
         for label, s in self.spectra.items():
@@ -345,7 +345,7 @@ class SpectrumExplorer(Panel):
 
 
 def _decades(spectra: Mapping[str, Spectrum], normalize: bool) -> tuple[float, float]:
-    """Whole decades that hold every curve: an axis that stays while a fit moves."""
+    """Whole decades around all curves: an axis that does not change while a fit moves."""
     powers = [
         float(p) / (float(s.power[1]) if normalize else 1.0)
         for s in spectra.values()

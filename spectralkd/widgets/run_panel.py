@@ -1,4 +1,4 @@
-"""Launch runs from a form, watch them, stop them, let them go on, compare them."""
+"""Launch runs from a form; watch, stop, resume and compare them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class RunPanel(Panel):
         self._take_over()
 
     def _observe(self) -> None:
-        """Fill the form, take up earlier settings, and react to changes and buttons."""
+        """Fill the form, restore earlier settings, and react to changes and buttons."""
         c = self.controls
         self._set_fields()
         for key in ("recipe", "preset"):
@@ -146,7 +146,7 @@ class RunPanel(Panel):
         self._draw()
 
     def close(self) -> None:
-        """Stop looking, and leave the page. The runs go on."""
+        """Stop updating, and leave the page. The runs continue."""
         if self._watch:
             self._watch.cancel()
         super().close()
@@ -154,7 +154,7 @@ class RunPanel(Panel):
     # --- the form ---
 
     def launch(self) -> Launch:
-        """What the form asks for.
+        """The run that the form describes.
 
         Raises:
             ValueError: a field that is none: its name, what it holds and what was expected.
@@ -186,7 +186,7 @@ class RunPanel(Panel):
         return get_recipe(c["recipe"].value, c["preset"].value, **changes)
 
     def _set_fields(self) -> None:
-        """Show the recipe's own settings; those the panel was made with only at first."""
+        """Show the recipe's settings; at first, with the changes that the panel was made with."""
         recipe = get_recipe(self.controls["recipe"].value, self.controls["preset"].value)
         values = vars(recipe) | self._first_settings
         self._first_settings = {}
@@ -194,7 +194,7 @@ class RunPanel(Panel):
             field.value = _as_field(values[name], field)
 
     def _check_form(self) -> None:
-        """Show the command, or why there is none."""
+        """Show the command, or the reason why there is none."""
         c = self.controls
         c["method"].disabled = c["teacher"].disabled = c["task"].value != "distill"
         try:
@@ -223,7 +223,7 @@ class RunPanel(Panel):
         return self.folder / self.chosen.value
 
     def _try(self, action: Callable[[], None]) -> None:
-        """Do what a button says; what is wrong is said below it."""
+        """Do what a button says; an error is shown below it."""
         self.message.value = ""
         try:
             action()
@@ -240,7 +240,7 @@ class RunPanel(Panel):
             self.refresh()
 
     def _look(self) -> None:
-        """Find the folder's runs and see how they are."""
+        """Find the folder's runs and their states."""
         self.found = {
             str(path.relative_to(self.folder)): run_state(path) for path in find_runs(self.folder)
         }

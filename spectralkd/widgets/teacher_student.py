@@ -99,7 +99,7 @@ class TeacherStudent(Panel):
         return student, self.controls["reads"].value, self.controls["statistics"].value
 
     def _measure(self) -> None:
-        """Ask for what is chosen and not yet compared; draw what is there."""
+        """Compare what is chosen and not yet compared; draw the rest."""
         for student in self.controls["students"].value:
             key = self._key(student)
             if key not in self.results:
@@ -109,7 +109,7 @@ class TeacherStudent(Panel):
         self._draw()
 
     def _agreement(self, teacher: nn.Module, student: nn.Module, key: _Key) -> None:
-        """Compare two networks, unless a job before this one has done so meanwhile."""
+        """Compare two networks, unless an earlier job has done so meanwhile."""
         if key in self.results:
             return
         _, reads, statistics = key

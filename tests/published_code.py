@@ -1,9 +1,10 @@
-"""Our training step beside those of published code: same weights, same batch, equal loss first.
+"""Our training step and that of published code, at equal weights: ``published_code.py CLONES``.
 
-Three codes are known, each imported from a clone of its repository. They train WRN-16-2 from
-WRN-28-4 (setup (c) of the paper): Heo et al.'s own code and mdistiller by Overhaul, RepDistiller,
-which has no Overhaul, by KD. Networks and losses are theirs; the lines that take a step are
-theirs in substance, with the waits for the device that their averages need.
+Three codes are imported from clones of their repositories. They train WRN-16-2 from WRN-28-4
+(setup (c) of the paper): Heo et al.'s own code and mdistiller with Overhaul, RepDistiller, which
+has no Overhaul, with KD. Networks and losses are theirs; the lines that take a step follow theirs,
+including the synchronizations that their averages need. Before a code is timed, its loss must
+equal ours.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from spectralkd.bench.speed import (
     seconds_of_a_step,
 )
 from spectralkd.data.images import CIFAR_MEAN, CIFAR_STD, ImageArray
+from spectralkd.figures.tables import format_table
 from spectralkd.losses.base import Phase
 from spectralkd.losses.distiller import Distiller
 from spectralkd.losses.overhaul import Overhaul
@@ -83,17 +85,18 @@ def bench_published_code(
 ) -> list[Timing]:
     """Time a training step of setup (c) of each peer over ours, on what accelerate finds.
 
-    Ours is that of the loop that trains, with its batches and augmentation. Theirs is measured
-    on a batch that lies ready, and with their data loader. The images are random.
+    Ours is the training loop with its batches and augmentation. Theirs is measured on a prepared
+    batch, and with their data loader. The images are random.
 
     Args:
         clones: folder of the clones of ``REPOSITORIES``, by their names.
-        rounds, batch: as it says.
-        steps: timed together; 5 on a CPU and 100 on an accelerator without.
+        rounds: number of rounds.
+        batch: images a step.
+        steps: steps timed together; default: 5 on a CPU and 100 on an accelerator.
 
     Raises:
-        FileNotFoundError: a clone is missing: what makes it.
-        RuntimeError: the losses differ by more than 1e-4 of them.
+        FileNotFoundError: a clone is missing; says how to make it.
+        RuntimeError: the losses differ by more than 1e-4 (relative).
     """
     device = PartialState().device
     steps = steps or (5 if device.type == "cpu" else 100)
@@ -337,3 +340,9 @@ def _module(package: str, folder: Path, name: str) -> Any:
     parent.__path__ = [str(folder)]
     sys.modules[alias] = parent
     return importlib.import_module(f"{alias}.{name}")
+
+
+if __name__ == "__main__":
+    timings = bench_published_code(sys.argv[1])
+    rows = [(t.what, t.input, f"{1e3 * t.seconds:.1f}", f"{t.ratio:.2f}") for t in timings]
+    print(format_table(("call", "input", "ms", "ratio"), rows))
