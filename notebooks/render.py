@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import nbformat
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", type=Path)
     paths = parser.parse_args().notebooks or sorted(Path(__file__).parent.glob("*.ipynb"))
     picture = "+png" if importlib.util.find_spec("kaleido") else ""
+    if not picture:
+        print("kaleido is not installed: figures are stored without pictures", file=sys.stderr)
     os.environ["PLOTLY_RENDERER"] = f"plotly_mimetype{picture}"
     for path in tqdm(paths, unit="notebook"):
         run(path)

@@ -27,9 +27,13 @@ def jupyterlab(folder: Path, settings: Path) -> Iterator[str]:
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     environment = os.environ | {name: str(settings / name) for name in places}
     overrides = settings / "JUPYTERLAB_SETTINGS_DIR"
-    news = overrides / "@jupyterlab" / "apputils-extension"
-    news.mkdir(parents=True)
-    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    for setting, text in (
+        ("apputils-extension/notification", '{"fetchNews": "false"}'),
+        ("notebook-extension/tracker", '{"windowingMode": "none"}'),  # cells out of sight stay
+    ):
+        file = overrides / "@jupyterlab" / f"{setting}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
     environment["JUPYTERLAB_SETTINGS_DIR"] = str(overrides)
     options = {
         "ServerApp.ip": "127.0.0.1",
@@ -66,7 +70,9 @@ class Page:
         self.page.set_default_timeout(60_000)
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{address}/lab/tree/{notebook}?token=test")
+        # A workspace of its own: JupyterLab reopens what another page left open in its last one.
+        space = notebook.partition(".")[0]
+        self.page.goto(f"{address}/lab/workspaces/{space}/tree/{notebook}?token=test")
         self.wait_for_kernel()
 
     def wait_for_kernel(self, seconds: float = 60) -> None:

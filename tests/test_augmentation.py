@@ -108,9 +108,8 @@ def test_a_last_batch_too_small_for_batch_statistics_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_files_are_augmented_by_seed_whatever_reads_them(data_root: Path, workers: int) -> None:
-    root = data_root / "tiny-imagenet-20"
-    data = load_data("imagefolder", "train", root=root, image_size=64).subset(24)
+def test_files_are_augmented_by_seed_whatever_reads_them(image_files: Path, workers: int) -> None:
+    data = load_data("imagefolder", "train", root=image_files, image_size=64).subset(24)
     stream = training_stream(data, 8, seed=0, workers=workers)
     whole = list(stream.epoch(1))
     assert [tuple(images.shape) for images, _ in whole] == [(8, 3, 64, 64)] * 3

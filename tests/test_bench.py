@@ -24,7 +24,6 @@ def test_ratios_are_to_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record["machine"]["torch"] == torch.__version__
     assert record["spectra"][0]["what"] == "torch.fft.rfft2"
     assert record["spectra"][0]["ratio"] == 1
-    assert all(timing["seconds"] > 0 for timing in record["spectra"])
     halves = bench.ratios({"floor": [2.0, 4.0, 6.0], "other": [1.0, 2.0, 3.0]}, "any")
     assert [(t.what, t.seconds, t.ratio) for t in halves] == [("floor", 4, 1), ("other", 2, 0.5)]
 
@@ -60,8 +59,9 @@ def test_losses_steps_and_widgets_are_measured(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bench, "STAGES", ((4, 16, 16), (8, 8, 8)))
     taken = {t.what: t.seconds for t in bench.bench_losses(rounds=1, batch=2)}
     assert set(taken) == {"two rfft2", "L_L1 + L_CPS", "L_overhaul"}
+    monkeypatch.setattr(bench.subprocess, "run", lambda *_, **__: None)  # seconds of importing
     widgets = bench.bench_widgets(rounds=1)
-    assert all(t.seconds > 0 for t in timings + widgets)
+    assert [t.what for t in widgets[:2]] == ["import torch, torchvision", "import spectralkd"]
 
 
 def test_powerbox_has_the_numbers_of_radial_power() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,31 +223,8 @@ def test_a_recipe_is_printed_with_its_meaning(tmp_path: Path) -> None:
     assert "Learning-rate milestones as fractions of the run." in done.stdout
 
 
-OWN = """
-from dataclasses import dataclass
-from torch import nn
-from spectralkd.data.photos import photos
-from spectralkd.losses.base import Method, cross_entropy
-
-def tiny(num_classes):
-    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), pool, nn.Linear(6, num_classes))
-
-def few(split):
-    return photos(split).subset(60)
-
-@dataclass(eq=False, repr=False)
-class LogitMSE(Method):
-    weight: float = 1.0
-
-    def forward(self, teacher, student, labels, phase="train"):
-        distance = (teacher.logits - student.logits).square().mean()
-        return {"ce": cross_entropy(student, labels), "mse": self.weight * distance}
-"""
-
-
 def test_networks_data_and_methods_of_ones_own_file(tmp_path: Path) -> None:
-    (tmp_path / "own_file.py").write_text(OWN)
+    shutil.copy(Path(__file__).with_name("own_parts.py"), tmp_path / "own_file.py")
     spectra = run(
         *("spectra", "--data", "own_file:few", "--model", "own_file:tiny", "--layers", "0,1"),
         cwd=tmp_path,

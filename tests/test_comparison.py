@@ -30,6 +30,11 @@ from spectralkd.widgets.map_comparison import MapComparison
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def traces(figure: Any) -> dict[str, Any]:
+    """Traces of ``comparison_figure`` by name."""
+    return {trace.meta: trace for trace in figure.data}
+
+
 # --- figures: do they show these numbers, on axes that stay? --------------------------------------
 
 
@@ -48,7 +53,7 @@ def test_the_margin_is_drawn_where_it_is() -> None:
 
 
 def test_the_zero_region_is_where_both_rest() -> None:
-    plane = margin_figure(1.0, 0.0).data[-1]
+    (plane,) = (trace for trace in margin_figure(1.0, 0.0).data if trace.type == "heatmap")
     for row, s in enumerate(plane.y):
         for column, t in enumerate(plane.x):
             target = max(t, -math.sqrt(2 / math.pi))
@@ -64,16 +69,14 @@ def test_a_channel_of_weight_0_has_no_margin_to_draw() -> None:
 def test_the_comparison_shows_the_functions_numbers() -> None:
     teacher = maps()
     student = perturb(teacher.clamp_min(MARGIN), shift=2)
-    target, other, _, cost, bars, rings, pairs = comparison_figure(
-        teacher, student, margin=MARGIN, shown=2
-    ).data
-    assert bars.x == pytest.approx(relative(teacher, student, margin=MARGIN))
-    assert np.array_equal(target.z, teacher[2].clamp_min(MARGIN))
-    assert np.array_equal(other.z, student[2])
-    assert np.array_equal(rings.y, correlation(teacher, student, margin=MARGIN))
-    assert np.array_equal(pairs.x, teacher[2].flatten())
-    assert np.array_equal(pairs.y, student[2].flatten())
-    assert np.array_equal(cost.z, partial_cost(teacher[2], student[2], margin=MARGIN))
+    trace = traces(comparison_figure(teacher, student, margin=MARGIN, shown=2))
+    assert trace["distances"].x == pytest.approx(relative(teacher, student, margin=MARGIN))
+    assert np.array_equal(trace["teacher"].z, teacher[2].clamp_min(MARGIN))
+    assert np.array_equal(trace["student"].z, student[2])
+    assert np.array_equal(trace["rings"].y, correlation(teacher, student, margin=MARGIN))
+    assert np.array_equal(trace["pairs"].x, teacher[2].flatten())
+    assert np.array_equal(trace["pairs"].y, student[2].flatten())
+    assert np.array_equal(trace["cost"].z, partial_cost(teacher[2], student[2], margin=MARGIN))
 
 
 def test_a_figure_of_maps_of_different_sizes_is_refused() -> None:
@@ -231,10 +234,10 @@ def test_a_channel_taken_out_of_a_batch_will_do(monkeypatch: pytest.MonkeyPatch)
     assert not channel.is_contiguous()
     comparison = MapComparison(channel, MARGIN)
     comparison.controls["shown"].value = 1
-    for trace in comparison.figure.data[6:]:
-        assert memoryview(trace.x).contiguous
-        assert memoryview(trace.y).contiguous
-    assert np.array_equal(comparison.figure.data[6].x, maps()[1].flatten())
+    pairs = traces(comparison.figure)["pairs"]
+    assert memoryview(pairs.x).contiguous
+    assert memoryview(pairs.y).contiguous
+    assert np.array_equal(pairs.x, maps()[1].flatten())
 
 
 def test_every_slider_says_in_words_what_it_does(comparison: MapComparison) -> None:
@@ -249,7 +252,7 @@ def test_a_cell_run_again_goes_on_where_it_was(comparison: MapComparison) -> Non
     again = MapComparison(maps(), MARGIN)
     assert again.controls["shift"].value == 5
     assert again.controls["scramble"].value == (0.2, 0.3)
-    assert again.figure.data[4].x == comparison.figure.data[4].x
+    assert traces(again.figure)["distances"].x == traces(comparison.figure)["distances"].x
     other = MapComparison(maps(), MARGIN, name="another")
     assert other.controls["shift"].value == 0
 

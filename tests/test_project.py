@@ -174,5 +174,14 @@ def test_a_wrong_curve_in_a_notebook_fails(tmp_path: Path) -> None:
     assert "1 failed" in judged(tmp_path, stored)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=str)
+def test_every_stored_figure_has_a_picture(path: Path) -> None:
+    # Code hosts show pictures alone.
+    outputs = [o for c in nbformat.read(path, as_version=4).cells for o in c.get("outputs", [])]
+    stored = [o.data for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert stored
+    assert all("image/png" in data for data in stored), "pip install kaleido, then render.py"
+
+
 def test_a_notebook_that_was_not_run_is_refused(tmp_path: Path) -> None:
     assert "cell 0 was not run" in judged(tmp_path, nbformat.v4.new_code_cell("print(1)"))

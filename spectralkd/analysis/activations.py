@@ -31,7 +31,7 @@ def image_spectrum(
     """Mean radial power spectrum of the images themselves, in [0, 1] (Fig. 1).
 
     Args:
-        data: see ``data``.
+        data: as ``load_data`` returns it.
         ring, window, pool: as ``RadialPowerSpectrum``.
         batch_size: images at a time.
         progress: show a progress bar.
@@ -62,7 +62,7 @@ def activation_spectra(
     Args:
         model, batches, layers, statistics, progress: as ``features.read_activations``; the
             layers' maps are (N, C, H, W) with H and W at least 4.
-        ring, window: as ``spectra.power.radial_power``.
+        ring, window: as ``radial_power``.
         pooled: those of the layers that are also measured after 2×2 average pooling, under
             their names with ``POOLED`` appended.
 
@@ -97,38 +97,35 @@ def figure_spectra(
     band: tuple[float, float] | None = None,
     progress: bool = True,
 ) -> dict[str, Spectrum]:
-    """What Figs. 1 and 2 show: images and layers, the first and the last also average-pooled.
+    """What Figs. 1 and 2 show: the spectra of images and layers, two of them also pooled.
 
-    One image goes first, so that a wrong layer or band is refused before the long work.
+    Wrong arguments are refused at the first image or batch, not after the long work.
 
     Args:
         model: any module that takes one tensor.
-        data: see ``data``; the images are measured in [0, 1] and normalized for the model.
-        layers: as ``activation_spectra``; by default the outputs of the network's stages.
-        ring, window, statistics, batch_size, progress: as ``activation_spectra``.
-        band: refuse one that holds fewer than three rings of the images.
+        data: as ``load_data`` returns it; the images are measured in [0, 1] and normalized for
+            the model.
+        layers: as ``activation_spectra``; default: the outputs of the network's stages.
+        ring, window, statistics, progress: as ``activation_spectra``.
+        batch_size: images at a time.
+        band: in cycles/pixel; refused if it holds fewer than three rings of the images.
 
     Returns:
-        By name: ``"images"``, the layers, and their names with ``POOLED`` for the images and
-        the last layer, where they have 8 pixels a side or more.
+        By name: ``"images"``, the layers, and, if they have 8 pixels a side or more, the images
+        and the last layer after 2×2 average pooling, with ``POOLED`` appended to their names.
 
     Raises:
-        ValueError, TypeError: as ``activation_spectra``.
+        ValueError: as ``activation_spectra``; images below 4 pixels; the band.
+        TypeError: as ``activation_spectra``; ``layers`` is omitted and the network has no stages.
     """
-    names = layers or [stage.output for stage in model_stages(model)]
+    names = [stage.output for stage in model_stages(model)] if layers is None else layers
     ((image, _),) = data.subset(1).batches(1)
+    frequency = ring_frequencies(*image.shape[-2:])
     if band is not None:
-        frequency = ring_frequencies(*image.shape[-2:])
         fit_power_law(frequency, torch.ones_like(frequency), band=band)
     (maps,) = read_activations(model, [image], names, progress=False)
     large = [name for name in names[-1:] if min(maps[name].shape[-2:]) >= 8]
-    spectra = {}
-    for suffix, pool in (("", 1), (POOLED, 2)):
-        if min(image.shape[-2:]) >= 4 * pool:
-            spectra[f"images{suffix}"] = image_spectrum(
-                data, ring=ring, window=window, pool=pool, batch_size=batch_size, progress=progress
-            )
-    return spectra | activation_spectra(
+    spectra = activation_spectra(
         model,
         data.batches(batch_size),
         names,
@@ -138,6 +135,14 @@ def figure_spectra(
         pooled=large,
         progress=progress,
     )
+    images = {
+        f"images{suffix}": image_spectrum(
+            data, ring=ring, window=window, pool=pool, batch_size=batch_size, progress=progress
+        )
+        for suffix, pool in (("", 1), (POOLED, 2))
+        if min(image.shape[-2:]) >= 4 * pool
+    }
+    return images | spectra
 
 
 def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None]:
@@ -155,7 +160,7 @@ def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None
 
 
 def fit_or_none(spectrum: Spectrum, band: tuple[float, float] = (1 / 8, 1 / 2)) -> PowerLaw | None:
-    """The power law, or None where so small a map has fewer than three rings in the band."""
+    """The power law, or None if the maps are so small that the band holds fewer than 3 rings."""
     k = spectrum.frequency
     if ((k >= band[0]) & (k < band[1]) & (k > 0)).sum() < 3:
         return None

@@ -1,9 +1,9 @@
-"""At which scales a student's maps agree with its teacher's, whatever their channels.
+"""At which scales a student's maps agree with its teacher's, up to a mixing of channels.
 
-The ring correlation of Eq. 8 needs maps in pairs; teacher and student differ in number and order
-of channels. Here the pairs are made by the best connector there is, the least-squares 1×1
-convolution from the student's channels to the teacher's, found in closed form from the cross
-power of all channels at each ring, in one pass and constant memory.
+The ring correlation of Eq. 8 compares maps in pairs, but teacher and student differ in number and
+order of channels. Here the student's channels are first mapped to the teacher's by the
+least-squares 1×1 convolution, the connector. It is found in closed form from the cross power of
+all channels at each ring, in one pass and constant memory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from spectralkd.checks import check_choice
 from spectralkd.models import model_stages
 from spectralkd.models.features import Batch, Statistics, evaluation, record
 from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
+
+Reads = Literal["pre_relu", "output"]
 
 
 class StageAgreement(NamedTuple):
@@ -28,10 +31,10 @@ class StageAgreement(NamedTuple):
         correlation: (R,) ring correlation of the teacher's maps with the connected student's:
             Re⟨T conj S⟩ / sqrt(⟨|T|²⟩⟨|S|²⟩) with ⟨·⟩ over the ring and all images, averaged over
             the teacher's channels.
-        ceiling: (R,) the same where each ring has a connector of its own, which no single
-            connector can pass: below 1 the student does not hold what the teacher holds at that
-            scale. It is nearly 1 in any case where a ring's modes, times images, are few
-            compared with the student's channels.
+        ceiling: (R,) the same if each ring had its own connector: an upper bound for every
+            single connector. Where it is below 1, the student lacks information that the
+            teacher has at that scale. It is nearly 1 in any case where a ring's modes, times
+            images, are few compared with the student's channels.
         power: (R,) the teacher's ring-mean power, averaged over channels, in squared units of
             its map.
     """
@@ -48,7 +51,7 @@ def stage_agreement(
     batches: Iterable[Batch],
     *,
     layers: Sequence[tuple[str, str]] | None = None,
-    reads: Literal["pre_relu", "output"] = "pre_relu",
+    reads: Reads = "pre_relu",
     statistics: Statistics = "running",
     progress: bool = True,
 ) -> dict[str, StageAgreement]:
@@ -57,21 +60,23 @@ def stage_agreement(
     Args:
         teacher, student: any modules that take one tensor.
         batches: of tensors, or of tuples whose first entry is the tensor.
-        layers: pairs of the teacher's and the student's layer; the networks' own tables of taps
-            without, and ``reads`` says which of a stage's maps: ``"pre_relu"``, which is
+        layers: pairs of the teacher's and the student's layer; default: those of the networks'
+            stages that ``reads`` selects.
+        reads: which map of a stage, if ``layers`` is omitted: ``"pre_relu"``, the one that is
             distilled, or ``"output"``.
         statistics: as ``features.evaluation``.
         progress: show a progress bar.
 
     Returns:
-        By the teacher's layer, or the name of its stage's output without ``layers``. The
-        connector is fitted over all rings but DC, where a batch norm's bias would do the work.
+        By the teacher's layer, or by its stage's output if ``layers`` is omitted. The connector
+        is fitted over all rings but DC, which the bias of a batch norm would match.
 
     Raises:
-        TypeError: no ``layers``, and a network without a table of taps.
-        ValueError: an unknown layer; an empty data set; other numbers of stages
-            or other sizes of maps.
+        TypeError: ``layers`` is omitted and a network has no stages.
+        ValueError: an unknown layer, ``reads`` or ``statistics``; an empty data set; the
+            numbers of stages or the sizes of maps differ.
     """
+    check_choice("reads", reads, Reads)
     if layers is None:
         stages = [model_stages(model) for model in (teacher, student)]
         if len(stages[0]) != len(stages[1]):

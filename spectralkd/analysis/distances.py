@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spectralkd.checks import check_maps
 from spectralkd.losses import overhaul
 from spectralkd.losses.spectral import cross_power_dissimilarity, spectral_l1
 from spectralkd.spectra.correlation import ring_correlation
@@ -58,19 +59,19 @@ def perturb(
         shift: to the right, in pixels.
         blur: σ of a Gaussian in pixels: the mode k is multiplied by exp(-2π²σ²|k|²).
         scramble: (low, high) in cycles/pixel: modes with low <= |k| < high keep their power and
-            get random phases; none do by default.
-        flip: share of elements whose sign is turned, in [0, 1].
-        noise: deviation of added white noise, relative to each map's own.
+            get random phases; default: no modes.
+        flip: fraction of elements whose sign is flipped, in [0, 1].
+        noise: standard deviation of added white noise, relative to each map's own.
         seed: random seed of phases, signs and noise, which do not depend on the strengths.
 
     Returns:
-        As ``maps``, which are left alone.
+        New maps of the same shape.
 
     Raises:
-        TypeError: ``maps`` is no floating-point tensor.
-        ValueError: too few dimensions, or a strength out of range.
+        TypeError: ``maps`` is not a real floating-point tensor.
+        ValueError: too few dimensions, a side below 4, or a strength out of range.
     """
-    _check_maps(maps)
+    check_maps("maps", maps)
     for name, value, most in (("blur", blur, math.inf), ("flip", flip, 1), ("noise", noise, 1e3)):
         if not 0 <= value <= most:
             raise ValueError(f"{name}: expected a number from 0 to {most:g}, got {value:g}")
@@ -92,7 +93,7 @@ def perturb(
 
 
 def white_noise(maps: Tensor, *, seed: int = 0) -> Tensor:
-    """Noise with each map's mean and deviation: a student that knows nothing else.
+    """White noise with each map's mean and deviation: a student that learned nothing else.
 
     Args:
         maps: (..., H, W) float32 or float64.
@@ -100,7 +101,7 @@ def white_noise(maps: Tensor, *, seed: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: as ``perturb``.
     """
-    _check_maps(maps)
+    check_maps("maps", maps)
     white = torch.randn(maps.shape, generator=_generator("white noise", seed)).to(maps)
     return maps.mean((-2, -1), keepdim=True) + _deviation(maps) * white
 
@@ -113,12 +114,13 @@ def compare(teacher: Tensor, student: Tensor, *, margin: float) -> Distances:
 
     Args:
         teacher, student: (..., H, W) float32 or float64 of one shape, H and W at least 4.
-        margin: of the margin ReLU, in map units; ``-math.inf`` leaves the teacher as it is.
+        margin: of the margin ReLU, in map units; ``-math.inf`` leaves the teacher unchanged.
 
     Raises:
-        TypeError: ``teacher`` is no floating-point tensor.
+        TypeError: ``teacher`` is not a real floating-point tensor.
         ValueError: the shapes differ, or the maps are below 4 pixels.
     """
+    check_maps("teacher", teacher)
     target = _target(teacher, student, margin)
     height, width = target.shape[-2:]
     rings = Rings(height, width).to(target)
@@ -134,7 +136,7 @@ def compare(teacher: Tensor, student: Tensor, *, margin: float) -> Distances:
 
 
 def relative(teacher: Tensor, student: Tensor, *, margin: float) -> Distances:
-    """``compare``, each distance divided by that of R_T's ``white_noise``: one scale for all.
+    """``compare``, each distance divided by that between R_T and its ``white_noise``.
 
     Args, Raises: as ``compare``.
     """
@@ -144,12 +146,12 @@ def relative(teacher: Tensor, student: Tensor, *, margin: float) -> Distances:
 
 
 def partial_cost(teacher: Tensor, student: Tensor, *, margin: float) -> Tensor:
-    """Each element's part of the partial L2; 0 where it is at rest in both maps.
+    """Each element's part of the partial L2; 0 where R_S <= R_T <= 0.
 
-    Args, Raises: as ``compare``, of any one shape.
+    Args, Raises: as ``compare``, but maps of any shape.
 
     Returns:
-        Of that shape, in map units²; its mean is ``Distances.partial_l2``.
+        Of the same shape, in map units²; its mean is ``Distances.partial_l2``.
     """
     target = _target(teacher, student, margin)
     return overhaul.partial_difference(target, student).square()
@@ -173,7 +175,7 @@ def correlation(teacher: Tensor, student: Tensor, *, margin: float) -> Tensor:
 
 
 def _generator(purpose: str, seed: int) -> torch.Generator:
-    """Random numbers that are not those of maps which a reader made from the same seed."""
+    """Random numbers independent of maps that were drawn with the same seed."""
     return torch.Generator().manual_seed(zlib.crc32(f"{purpose} {seed}".encode()))
 
 
@@ -188,10 +190,3 @@ def _target(teacher: Tensor, student: Tensor, margin: float) -> Tensor:
             f"got {tuple(student.shape)}"
         )
     return teacher.clamp_min(margin)
-
-
-def _check_maps(maps: Tensor) -> None:
-    if not maps.is_floating_point():
-        raise TypeError(f"maps: expected a real floating-point tensor, got {maps.dtype}")
-    if maps.ndim < 2:
-        raise ValueError(f"maps: expected (..., H, W), got shape {tuple(maps.shape)}")

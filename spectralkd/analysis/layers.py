@@ -19,7 +19,7 @@ class LayerView(NamedTuple):
     """A layer over a data set, averaged over channels and images.
 
     Attributes:
-        spectrum: ring means; ``spectrum.with_ring`` gives the paper's reduction.
+        spectrum: ring means; ``with_ring`` gives the paper's reduction.
         plane: (H, W) mean power of each frequency, zero frequency at [H//2, W//2].
         distance: (L,) pixels.
         correlation: (L,) C(r) of Eq. 2 in squared units of the map.
@@ -49,10 +49,10 @@ def layer_views(
         model, batches, layers, statistics, progress: as ``features.read_activations``. The
             images themselves are the layer ``""`` of ``torch.nn.Identity()``.
         pool: average-pool each map by this factor first.
-        window: for the spectra, as ``spectrum.radial_power``.
+        window: of the spectrum and the plane, as ``radial_power``.
 
     Raises:
-        ValueError, TypeError: as ``features.activation_spectra``.
+        ValueError, TypeError: as ``activation_spectra``; a correlation is not finite.
     """
     seen = {layer: _Sums(pool, window) for layer in layers}
     for maps in read_activations(model, batches, layers, statistics=statistics, progress=progress):

@@ -17,12 +17,12 @@ def agreement_figure(
     *,
     ceiling: bool = True,
 ) -> go.Figure:
-    """Ring correlation of students with their teacher against |k|, a panel a stage.
+    """Ring correlation of students with their teacher against |k|, one panel per stage.
 
     Args:
-        students: by name what ``agreement.stage_agreement`` returned, of one teacher.
-        title: above the figure.
-        ceiling: draw the best that any connector could do, dotted.
+        students: results of ``stage_agreement`` with one teacher, by the student's name.
+        title: above the figure; default: none.
+        ceiling: also draw ``StageAgreement.ceiling``, dotted.
     """
     stages = list(next(iter(students.values())))
     figure = make_subplots(1, len(stages), subplot_titles=stages, shared_yaxes=True)

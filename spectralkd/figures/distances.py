@@ -1,4 +1,4 @@
-"""Two maps, and what each distance of ``analysis.distances`` makes of them."""
+"""Distances between maps (``analysis.distances``), and Overhaul's margin."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _COST_SCALE = [
 
 
 def margin_figure(weight: float, bias: float, responses: Tensor | None = None) -> go.Figure:
-    """Overhaul's margin of one channel, the margin ReLU, and what the partial L2 leaves free.
+    """Overhaul's margin of one channel, the margin ReLU, and what the partial L2 ignores.
 
     Args:
         weight, bias: γ and β of the channel's batch norm, in map units.
-        responses: of the channel, any shape, in map units: their density is drawn too.
+        responses: values of the channel, any shape, in map units; their density is drawn, too.
 
     Raises:
-        ValueError: ``weight`` is 0: there is one response alone.
+        ValueError: ``weight`` is 0, so that all values are equal.
     """
     sigma = abs(weight)
     if sigma == 0:
@@ -84,13 +84,13 @@ def margin_figure(weight: float, bias: float, responses: Tensor | None = None) -
 def comparison_figure(
     teacher: Tensor, student: Tensor, *, margin: float, shown: int = 0
 ) -> go.Figure:
-    """Every distance over all pairs of maps, one of the pairs, and what its pixels cost.
+    """Every distance over all pairs of maps; one of the pairs, and the cost of its pixels.
 
-    White are the pixels and the pairs of values that cost nothing.
+    Pixels and pairs of values that cost nothing are white.
 
     Args:
         teacher, student, margin: as ``compare``; (N, H, W).
-        shown: number of the pair whose maps are drawn.
+        shown: index of the pair whose maps are drawn.
 
     Raises:
         TypeError, ValueError: as ``compare``.
@@ -177,10 +177,10 @@ def terms_figure(teacher: Tensor, *, margin: float) -> go.Figure:
 
 
 def frequency_figure(teachers: Mapping[str, Tensor], *, margin: float) -> go.Figure:
-    """Every distance of R_T from itself with random phases on one ring, against its |k|.
+    """Every distance of R_T from itself with random phases on one ring, against the ring's |k|.
 
     Args:
-        teachers: (..., H, W) by name, each in its panel.
+        teachers: (..., H, W) by name, one panel each.
         margin: as ``compare``.
 
     Raises:

@@ -29,7 +29,8 @@ def lines_figure(
         x: (L,) positions.
         curves: (L,) values by name.
         x_label, y_label: with their units.
-        y_range: fixed range of the values (in their own units, also on a logarithmic axis).
+        log_x: a logarithmic axis of |k|.
+        y_range: limits of the values, in their own units also on a logarithmic axis.
     """
     figure = go.Figure()
     for number, (name, values) in enumerate(curves.items()):

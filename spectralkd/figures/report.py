@@ -20,7 +20,7 @@ th:first-child, td:first-child { text-align: left }
 
 
 def has_plotly() -> bool:
-    """Whether figures can be drawn here."""
+    """Whether plotly is installed."""
     return importlib.util.find_spec("plotly") is not None
 
 

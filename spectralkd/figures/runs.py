@@ -16,12 +16,12 @@ _RATE = "images_per_second"
 def curves_figure(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str, label: str, title: str | None = None
 ) -> go.Figure:
-    """One number of each epoch of several runs.
+    """One metric of several runs against the epoch.
 
     Args:
-        runs: lines of ``metrics.jsonl`` by the run's name; lines without the number are left out.
-        key: of the number.
-        label: of the axis, with its unit.
+        runs: lines of ``metrics.jsonl`` by the run's name; lines without the metric are left out.
+        key: name of the metric.
+        label: of its axis, with the unit.
     """
     figure = go.Figure()
     for number, (name, lines) in enumerate(runs.items()):
@@ -45,7 +45,7 @@ def curves_figure(
 def runs_figure(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str | None = None
 ) -> go.Figure:
-    """Error, loss terms and exponents of several runs: a color a run, dashes a term or stage.
+    """Error, loss terms and exponents; a color for each run, a dash for each term or stage.
 
     Args:
         runs: lines of ``metrics.jsonl`` by the run's name.

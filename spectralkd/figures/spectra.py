@@ -34,11 +34,11 @@ def plot_spectra(
     Args:
         spectra: by name; all with one ring reduction, which the axis names.
         fits: power laws by the same names, drawn dashed over their band and written into the
-            legend.
-        title: above the figure.
+            legend; default: none.
+        title: above the figure; default: none.
         normalize: divide each curve by its power at the first ring beyond DC, to compare shapes.
-        y_range: fixed range of the power, for figures to be compared.
-        styles: numbers of a curve's color and of its dashes, by name; a color each without.
+        y_range: limits of the power axis; default: as the curves need.
+        styles: indices of color and dash pattern by name; default: a color for each curve.
 
     Raises:
         ValueError: no spectrum, or several ring reductions.

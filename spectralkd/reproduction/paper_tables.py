@@ -193,7 +193,7 @@ def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
     options = {
         name: value
         for name, value in config["options"].items()
-        if name not in plain or value != recipe[name]
+        if name not in recipe or value != recipe[name]
     }
     return tuple(f"{name}={value}" for name, value in {**changed, **options}.items())
 

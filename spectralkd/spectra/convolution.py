@@ -59,11 +59,11 @@ def ring_response(kernel: Tensor, frequency: Tensor, *, average: Average = "exac
     Args:
         kernel: (..., k, k) real, k odd.
         frequency: (R,) cycles/pixel.
-        average: of a plane wave at distance r: ``"exact"`` J0(|k|r), or the ``"paper"``'s
-            exp(i|k|r).
+        average: the angular average of a plane wave at distance r: ``"exact"``, J0(|k|r), or
+            the ``"paper"``'s exp(i|k|r).
 
     Returns:
-        (..., R) complex (of zero imaginary part where exact). For a 3×3 kernel the distances
+        (..., R) complex; the imaginary part is 0 if exact. For a 3×3 kernel the distances
         are 0, 1 and √2, with W1 the sum of the edge and W2 of the corner weights.
 
     Raises:
@@ -117,8 +117,8 @@ def predict_power(
 ) -> Tensor:
     """Spectrum of each channel after one or several linear convolutions (below Eq. 7).
 
-    The maps are taken to be isotropic and their channels uncorrelated; the Jacobian |k| is in
-    ``power`` or not, as the reader chose it there. Each layer adds one term to ln P.
+    The maps are taken to be isotropic and their channels uncorrelated. The result includes the
+    Jacobian |k| if ``power`` does. Each layer adds one term to ln P.
 
     Args:
         power: (C, R) ring power of the input's channels.

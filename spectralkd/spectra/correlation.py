@@ -19,12 +19,13 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
 
     Args:
         x, y: (..., H, W) real floating-point maps whose shapes broadcast; H and W are equal.
-        eps: least ring power, relative to the mean over the map's rings but DC. A map without
-            power correlates 0, with gradient 0.
+        eps: least ring power, relative to the mean over the map's rings. Below it, a ring's
+            correlation tends to 0: the rings of a constant map hold rounding errors only. A map
+            of zeros correlates 0, with gradient 0.
 
     Returns:
         (..., R) correlations at ``ring_frequencies(H, W)``. Element 0, DC, has a single real
-        mode and can only be ±1 (or 0).
+        mode and is ±1, unless it is below ``eps``.
 
     Raises:
         TypeError, ValueError: as ``radial_power``, or the sizes of the maps differ.
@@ -55,10 +56,12 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
 
 
 def _inverse_root(power: Tensor, eps: float) -> Tensor:
-    """1/sqrt of ring powers (N, R), none below the floor; 0 where all rings are without power."""
-    floor = eps * power[:, 1:].detach().mean(1, keepdim=True)
-    root = torch.maximum(power, floor.clamp_min(torch.finfo(power.dtype).tiny)).rsqrt()
-    return torch.where(floor > 0, root, 0)
+    """1/sqrt of ring powers (N, R), at least ``eps`` of their mean; 0 for maps of zeros."""
+    mean = power.detach().mean(1, keepdim=True)
+    scale = mean.clamp_min(torch.finfo(power.dtype).tiny)
+    # The gradient of a root cubes it, which powers relative to their mean can bear.
+    root = (power / scale).clamp_min(eps).rsqrt() * scale.rsqrt()
+    return torch.where(mean > 0, root, 0)
 
 
 def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:

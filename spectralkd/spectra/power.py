@@ -1,6 +1,6 @@
 """Radial power spectra of maps and of data sets (Eq. 1).
 
-Two reductions over a ring are in use, and differ by exactly one in the exponent:
+Two reductions over a ring are in use; their exponents differ by exactly one:
 
 ``ring="mean"``
     the mean over the ring, the physicist's power spectral density;
@@ -30,7 +30,7 @@ from spectralkd.spectra.rings import (
 Ring = Literal["mean", "jacobian"]
 Window = Literal["none", "hann"]
 
-# From so many rings of all channels on, it is faster to average power over channels first.
+# With so many rings, counted over all channels, averaging over channels first is faster.
 _MANY_RINGS = 64
 
 
@@ -62,15 +62,15 @@ def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> 
         x: (..., H, W) real floating-point maps, H and W at least 4. Half precision is
             transformed in float32.
         ring: ``"mean"`` over the ring, or ``"jacobian"``: the mean times |k| (the paper's).
-        window: ``"hann"`` removes each map's mean and tapers it, which stops the edges from
-            leaking about |k|^-3 into steep spectra; it does harm below 32 pixels. The paper
-            uses none.
+        window: ``"hann"`` removes each map's mean and tapers it, so that the step between
+            opposite edges does not leak power of about |k|^-3 into steep spectra; it distorts
+            spectra of maps below 32 pixels. The paper uses none.
 
     Returns:
         (..., R) power at ``ring_frequencies(H, W)``; white noise of variance s² gives s².
 
     Raises:
-        TypeError: ``x`` is no floating-point tensor.
+        TypeError: ``x`` is not a real floating-point tensor.
         ValueError: too few dimensions, a side below 4, a value that is not finite, or an
             unknown ``ring`` or ``window``.
     """
@@ -110,9 +110,9 @@ def power_plane(x: Tensor, *, window: Window = "none") -> Tensor:
 class RadialPowerSpectrum(Metric):
     """Mean radial power spectrum of a stream of maps, in constant memory.
 
-    Power is averaged over channels first, then over images, in float64; the logarithm is left
-    to the reader (the mean of logarithms sits 0.58 nat low). State is summed over processes, so
-    several give the numbers of one.
+    Power is averaged over channels first, then over images, in float64. Take its logarithm
+    afterwards: the mean logarithm of single Gaussian modes is lower by 0.58. State is summed
+    over processes, so that several give the same result as one.
 
     Args:
         ring, window: as ``radial_power``.
@@ -208,7 +208,7 @@ class RadialPowerSpectrum(Metric):
         height, width = self.size.tolist()
         mean = self.total.cpu() / count
         variance = (self.total_square.cpu() / count - mean.square()).clamp_min(0)
-        # One image tells nothing of the spread: 0/0 is the NaN that says so.
+        # A single image has no spread over images.
         stderr = (variance / (count - 1)).sqrt() if count > 1 else torch.full_like(mean, torch.nan)
         scale = _ring_scale(self.ring, height, width)
         return Spectrum(
@@ -222,7 +222,7 @@ class RadialPowerSpectrum(Metric):
 
 
 def with_ring(spectrum: Spectrum, ring: Ring) -> Spectrum:
-    """The same spectrum in the other reduction; DC is lost on the way back from ``jacobian``.
+    """The same spectrum in the other reduction; DC becomes NaN from ``jacobian`` to ``mean``.
 
     Raises:
         ValueError: an unknown ``ring``.

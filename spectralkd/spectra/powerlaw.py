@@ -74,8 +74,8 @@ def fit_power_law(
         stderr: (R,) standard errors of ``power``, positive within the band.
 
     Raises:
-        ValueError: shapes differ; the band is empty or holds fewer than 3 rings; a power or
-            standard error in it is not positive and finite.
+        ValueError: shapes differ; the band is not one of 0 <= low < high or holds fewer than 3
+            rings; a power or standard error in it is not positive and finite.
     """
     frequency, power = _vector("frequency", frequency), _vector("power", power)
     x, y, inside = _in_band("frequency", frequency, "power", power, band, "rings")
@@ -106,13 +106,13 @@ def fit_correlation_law(
 
     Args:
         distance: (L,) in pixels.
-        correlation: (L,) as ``spectrum.correlation_function`` gives it, averaged over maps.
+        correlation: (L,) as ``correlation_function`` gives it, averaged over maps.
         exponent: the α of Eq. 2. Not -2, where the law is a constant.
         band: fit where band[0] <= distance < band[1].
 
     Raises:
-        ValueError: shapes differ; the band is empty or holds fewer than 3 distances; a value
-            in it is not finite; the exponent is -2.
+        ValueError: shapes differ; the band is not one of 0 <= low < high or holds fewer than 3
+            distances; a value in it is not finite; the exponent is -2.
     """
     if exponent == -2:
         raise ValueError("exponent: expected any number but -2, where C2 r^-(2+α) is constant")

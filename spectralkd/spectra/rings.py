@@ -4,10 +4,6 @@ Convention. A map is transformed by the orthonormal FFT, so white noise of varia
 power s² at every frequency and every size. Ring r holds the modes whose length, in units of
 1/min(H, W) cycles/pixel, rounds to r; the complete rings r = 0 … (min(H, W) - 1)//2 are kept,
 DC first. The ring that the Nyquist frequency cuts in half and the corners beyond it are left out.
-
-Why it is fast: the half plane of modes is held as one real vector (re, im, re, im, …), so power
-and cross power of a ring are products of such vectors with one fixed matrix, and maps are
-processed in pieces that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -24,11 +20,9 @@ from spectralkd.checks import check_size
 # Above this many pixels a dense ring matrix would not fit beside the maps, and rings are summed
 # by index instead.
 _DENSE_RING_PIXELS = 256 * 256
-
-
+# Size of a piece of maps whose transform stays in a processor's cache.
 _CHUNK_BYTES = 2 * 2**20
-
-
+# A piece holds at least so many maps, unless that takes more than 16 times this size.
 _CHUNK_MAPS = 64
 
 
@@ -61,10 +55,14 @@ def ring_modes(height: int, width: int) -> Tensor:
 class Rings(nn.Module):
     """The Fourier transform of maps of one size, and the means over its rings.
 
+    The half plane of modes is one real vector (re, im, re, im, …), so the power and cross power
+    of all rings are products of such vectors with one fixed matrix, which is fast. The transform
+    is not normalized, because scaling it takes a quarter of its time: the 1/(H·W) that makes
+    powers those of the orthonormal transform is in ``mean``.
+
     A loss that transforms maps on every step holds one of these, so that its matrices move with
     it. They are made in float64: convert them to the precision of the maps with ``.to``. Inputs
-    are not checked here. The transform is not normalized, because scaling it takes a quarter of
-    its time: the 1/(H·W) that makes powers those of the orthonormal transform is in ``mean``.
+    are not checked here.
 
     Args:
         height, width: size of the maps in pixels.
@@ -195,7 +193,7 @@ def cached_rings(height: int, width: int, dtype: torch.dtype, device: torch.devi
 
 
 def chunks(maps: Tensor) -> Iterator[Tensor]:
-    """Pieces of the first dimension that stay in cache; 128 times larger on an accelerator.
+    """Pieces along the first dimension that stay in cache; 128 times larger on an accelerator.
 
     Pieces of large maps are up to 16 times larger, to spread the cost of reading the ring matrix.
     """
@@ -217,8 +215,8 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     short, long = min(height, width), max(height, width)
     ky = (torch.fft.fftfreq(height, dtype=torch.float64) * height).round().long()[:, None]
     kx = torch.arange(width // 2 + 1)[None, :]
-    # Ring r holds the modes with r - 1/2 <= |k|·short < r + 1/2, |k| in cycles/pixel. Both sides
-    # are compared as integers, squared and times 2·long, so that rounding cannot move a mode:
+    # Ring r holds the modes with r - 1/2 <= |k|·short < r + 1/2, |k| in cycles/pixel. All three are
+    # multiplied by 2·long and squared: integers, so that rounding cannot move a mode, and
     # length = (2·|k|·short·long)². Of 8×8 maps, ky = 1 and kx = 1 give 4·(8² + 8²) = 512; ring 1
     # reaches from (1·8)² = 64 to (3·8)² = 576 and holds it.
     length = 4 * ((ky * (long * short // height)) ** 2 + (kx * (long * short // width)) ** 2)

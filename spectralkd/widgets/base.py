@@ -23,8 +23,8 @@ _memory: dict[str, dict[str, Any]] = {}
 def remember(name: str, controls: Mapping[str, widgets.Widget]) -> None:
     """Restore the values that controls of the same names had before, and record new ones.
 
-    A cell that is run twice makes new controls; they begin where the old ones were left. What
-    no longer fits, such as a layer of another network, is passed over.
+    A cell that is run twice makes new controls; they begin where the old ones were left. A value
+    that is no longer valid, such as a layer of another network, is ignored.
     """
     known = _memory.setdefault(name, {})
     for key, control in controls.items():
@@ -48,11 +48,11 @@ class Panel(widgets.VBox):
     """A widget of several parts; its text in a notebook is the same at every run."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} (shown where widgets are)"
+        return f"{type(self).__name__} (run this cell to see the widget)"
 
 
 class TickList(widgets.VBox):
-    """Named checkboxes, for keyboard and screen reader, too.
+    """Named checkboxes that keyboards and screen readers can use.
 
     Attributes:
         options: names of the boxes, in order.
@@ -97,10 +97,10 @@ class TickList(widgets.VBox):
 
 
 class Background(widgets.VBox):
-    """Measures in a thread of its own, one job after the other, with a bar and a place for errors.
+    """A thread that runs one job after the other, with a progress bar and a line for errors.
 
-    Widgets are changed by the kernel's own thread only. Where there is none that waits for work,
-    as in a script, the caller waits instead.
+    Only the kernel's own thread changes widgets. Without an event loop, as in a script, the
+    caller waits instead.
     """
 
     def __init__(self) -> None:
@@ -116,11 +116,11 @@ class Background(widgets.VBox):
 
     @property
     def error(self) -> str:
-        """The last error as HTML; empty where there was none."""
+        """The last error as HTML; empty if there was none."""
         return str(self._message.value)
 
     def submit(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Call ``work`` in the thread and then, in the kernel, ``then`` with its result."""
+        """Call ``work`` in the thread, then ``then`` with its result in the kernel's."""
         self._message.value = ""
         if self._loop is None:
             then(work())
@@ -133,14 +133,14 @@ class Background(widgets.VBox):
         self._worker.submit(work).add_done_callback(finish)
 
     def watched(self, batches: Iterable[T], total: int) -> Iterator[T]:
-        """The batches, with their progress on the bar."""
+        """Yield the batches and show progress on the bar."""
         for number, batch in enumerate(batches, start=1):
             yield batch
             if self._loop:
                 self._loop.call_soon_threadsafe(self._show, number, total)
 
     def close(self) -> None:
-        """Cancel what has not begun, and leave the page."""
+        """Cancel jobs that have not begun, and remove the widget."""
         self._worker.shutdown(wait=False, cancel_futures=True)
         super().close()
 
@@ -159,7 +159,7 @@ class Background(widgets.VBox):
 
 
 def table_box() -> widgets.HTML:
-    """A place for ``tables.format_table(…, style="html")``, looking like the notebook's own."""
+    """A widget for ``format_table(…, style="html")`` that looks like a table of the notebook."""
     box = widgets.HTML()
     box.add_class("jp-RenderedHTMLCommon")
     return box
@@ -176,9 +176,9 @@ def csv_link(filename: str, header: Sequence[str], rows: Sequence[Sequence[objec
 
 
 class SliderNames(anywidget.AnyWidget):
-    """Names the handles of all sliders on the page by their labels, for screen readers.
+    """Gives the handles of all sliders on the page the names of their labels, for screen readers.
 
-    ipywidgets draws a slider's label beside it and leaves its handles nameless.
+    ipywidgets draws a slider's label beside it and gives the handles no name.
     """
 
     _esm = """

@@ -9,12 +9,12 @@ def check(answer: float | str | None, truth: float | str, *, within: float = 0.0
     """Print whether an answer is right.
 
     Args:
-        answer: a number or a word; None says that there is none yet.
-        truth: what the notebook measured or knows.
-        within: how far a number may be off.
+        answer: a number or a word; None: no answer yet.
+        truth: the right answer.
+        within: largest accepted error of a number.
 
     Raises:
-        TypeError: the answer is a number and the truth a word, or the other way round.
+        TypeError: one of answer and truth is a number, the other a word.
     """
     if answer is None:
         print("Your turn: put your answer in place of None and run this cell again.")

@@ -1,4 +1,4 @@
-"""Explore the spectra of a network's layers: pick, look, drag the band of the fit."""
+"""Explore the spectra of a network's layers."""
 
 from __future__ import annotations
 
@@ -55,20 +55,19 @@ _latest: dict[str, SpectrumExplorer] = {}
 
 
 class SpectrumExplorer(Panel):
-    """Spectra of images and layers, side by side, with a fit whose band a slider drags.
+    """Spectra of images and layers, and power laws fitted over a band that a slider sets.
 
-    Each layer is measured once, in a thread of its own that leaves the kernel free, by
-    ``views.layer_views``; everything else is drawn from what it returned. (Outside a kernel,
-    where there is no event loop, the caller waits.) Networks are copied when they are measured,
-    so a cell may go on training them.
+    ``analysis.layers.layer_views`` measures each layer once, in a background thread;
+    everything is drawn from what it returns. (Without an event loop, as in a script, the caller
+    waits.) Networks are copied when they are measured, so a cell may continue to train them.
 
     Args:
-        models: networks by name; or, by name, the same network with several weights by theirs,
-            such as ``{"wrn16_2": {"trained": a, "untrained": b}}``.
-        data: images, or several sets of them by name.
-        images: how many of them to measure, spread evenly over the set.
-        name: explorers of one name in one kernel share their settings, so that running the cell
-            again keeps them.
+        models: networks by name; or, for each name, the same network with several weights, such
+            as ``{"wrn16_2": {"trained": a, "untrained": b}}``.
+        data: a data set, or several by name.
+        images: number of images to measure, spread evenly over the data set.
+        name: explorers of the same name in one kernel share their settings, so that running the
+            cell again keeps them.
 
     Raises:
         ValueError: no network, no data, or fewer than one image.
@@ -109,7 +108,7 @@ class SpectrumExplorer(Panel):
     # --- parts ---
 
     def _take_over(self, name: str) -> dict[tuple[Any, ...], _Measured]:
-        """Measurements of the same networks and images by the last explorer of this name."""
+        """What the last explorer of this name measured of the same networks and images."""
         mine = {id(o) for o in (_INPUT, *self.data.values())}
         mine |= {id(net) for nets in self.models.values() for net in nets.values()}
         last = _latest.get(name)
@@ -241,7 +240,7 @@ class SpectrumExplorer(Panel):
             read = partial(
                 self._read,
                 net,
-                deepcopy(net),  # as it is now: a cell may go on training it
+                deepcopy(net),  # as it is now: a cell may continue to train it
                 self.data[c["data"].value],
                 keys,
                 statistics="running" if net is _INPUT else c["statistics"].value,

@@ -1,4 +1,4 @@
-"""Two maps under sliders, and what each distance makes of them."""
+"""Distort a student's maps with sliders, and see what each distance measures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from spectralkd.widgets.base import Panel, SliderNames, csv_link, remember, tabl
 
 
 class MapComparison(Panel):
-    """``comparison_figure`` and a table of ``compare`` under sliders that ``perturb`` R_T.
+    """Sliders that ``perturb`` R_T, with ``comparison_figure`` and a table of ``compare``.
 
     Args:
         maps: (N, H, W) of a teacher before its ReLU.
-        margin: where its slider begins, in map units.
-        name: comparisons of one name in one kernel share their settings, so that running the
-            cell again keeps them.
+        margin: initial value of its slider, in map units.
+        name: comparisons of the same name in one kernel share their settings, so that running
+            the cell again keeps them.
 
     Attributes:
         controls: the sliders, by the names of ``perturb``'s arguments, ``margin`` and ``shown``.

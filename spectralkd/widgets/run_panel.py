@@ -38,7 +38,7 @@ from spectralkd.training.recipes import (
 from spectralkd.training.run_folder import Run
 from spectralkd.widgets.base import Panel, TickList, csv_link, remember, show_instead, table_box
 
-SECONDS = 1.0  # between two looks at the runs
+SECONDS = 1.0  # between two updates
 
 _TASKS = (
     ("distill the teacher into the student", "distill"),
@@ -61,15 +61,15 @@ _latest: dict[str, RunPanel] = {}
 
 
 class RunPanel(Panel):
-    """A form over the recipes, and the runs of a folder.
+    """A form that launches runs, and the runs of a folder with their metrics.
 
-    A run is a process of its own (``launch.start``), which goes on when the kernel does not; the
-    panel shows whatever runs it finds in its folder, live from their ``metrics.jsonl``.
+    Each run is a process of its own (``training.launch.start``), which continues when the kernel
+    stops. The panel shows every run in its folder and follows its ``metrics.jsonl``.
 
     Args:
-        folder: of the runs; a new one is made in it.
-        recipe: of ``recipes.RECIPES``, at first.
-        changes: fields of the recipe to begin with.
+        folder: where runs are found, and new ones are made.
+        recipe: initial choice among ``training.recipes.RECIPES``.
+        changes: initial values of the recipe's fields.
     """
 
     def __init__(
@@ -133,20 +133,20 @@ class RunPanel(Panel):
         ]
 
     def _take_over(self) -> None:
-        """Replace the panel over the same folder, and look at the runs every second."""
+        """Close the last panel of the same folder, and refresh every second."""
         if last := _latest.get(str(self.folder)):
             last.close()
         _latest[str(self.folder)] = self
-        with suppress(RuntimeError):  # without a kernel, whoever made the panel calls refresh
+        with suppress(RuntimeError):  # no event loop: the caller calls refresh
             self._watch = asyncio.get_running_loop().create_task(self._keep_looking())
 
     def refresh(self) -> None:
-        """Look at the runs and draw what is new; a kernel does so every second."""
+        """Read the runs and draw what is new; in a kernel, this happens every second."""
         self._look()
         self._draw()
 
     def close(self) -> None:
-        """Stop updating, and leave the page. The runs continue."""
+        """Stop updating, and remove the widget. The runs continue."""
         if self._watch:
             self._watch.cancel()
         super().close()
@@ -157,7 +157,7 @@ class RunPanel(Panel):
         """The run that the form describes.
 
         Raises:
-            ValueError: a field that is none: its name, what it holds and what was expected.
+            ValueError: a field does not hold a valid value.
         """
         c = self.controls
         if not (name := c["run"].value.strip()):
@@ -186,7 +186,7 @@ class RunPanel(Panel):
         return get_recipe(c["recipe"].value, c["preset"].value, **changes)
 
     def _set_fields(self) -> None:
-        """Show the recipe's settings; at first, with the changes that the panel was made with."""
+        """Show the recipe's settings; the first time, with the panel's ``changes``."""
         recipe = get_recipe(self.controls["recipe"].value, self.controls["preset"].value)
         values = vars(recipe) | self._first_settings
         self._first_settings = {}
@@ -223,7 +223,7 @@ class RunPanel(Panel):
         return self.folder / self.chosen.value
 
     def _try(self, action: Callable[[], None]) -> None:
-        """Do what a button says; an error is shown below it."""
+        """Perform a button's action and show its error, if any."""
         self.message.value = ""
         try:
             action()
@@ -267,7 +267,7 @@ class RunPanel(Panel):
             menu.value = kept if kept in options else _FIRST
 
     def _draw(self) -> None:
-        """Draw the ticked runs, where anything has changed."""
+        """Draw the ticked runs if anything has changed."""
         known = self.found, self.runs.value, self.chosen.value
         if known == self._shown:
             return
@@ -325,7 +325,7 @@ def _make_controls(recipe: str) -> dict[str, Any]:
             value=1, min=1, max=64, description="Processes (GPUs)", **common
         ),
         "port": widgets.BoundedIntText(
-            value=29500, min=1024, max=65535, description="Port they meet at", **common
+            value=29500, min=1024, max=65535, description="Port of the processes", **common
         ),
         "run": widgets.Text(value="first", description="Name of the run", **common),
     }

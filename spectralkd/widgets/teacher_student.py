@@ -1,4 +1,4 @@
-"""Look at which scales students agree with their teacher."""
+"""See at which scales students agree with their teacher."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _Key = tuple[str, str, str]
 class TeacherStudent(Panel):
     """Ring correlation between a teacher and its students, per stage and frequency.
 
-    What is drawn is what ``agreement.stage_agreement`` returns; each student is compared once,
-    in a thread of its own that leaves the kernel free.
+    It draws what ``analysis.agreement.stage_agreement`` returns; each student is compared once,
+    in a background thread.
 
     Args:
-        teacher: with a table of taps, as ``models.create_model`` gives it.
+        teacher: a network with a stage table (``stages``), as ``create_model`` gives it.
         students: one such network, or several by name.
-        data: images both look at.
-        images: how many of them, spread evenly over the set.
-        name: widgets of one name in one kernel share their settings, so that running the cell
-            again keeps them.
+        data: the data set on which they are compared.
+        images: number of images to use, spread evenly over the data set.
+        name: widgets of the same name in one kernel share their settings, so that running the
+            cell again keeps them.
 
     Raises:
         ValueError: no student.

@@ -1,0 +1,99 @@
+"""Are the rings those of the definition, and the transform and its means those of the plane?"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from plane import SIZES, modes_by_ring, noise, transform
+from torch import Tensor
+
+from spectralkd.spectra.rings import Rings, RingsBySize, chunks, ring_frequencies, ring_modes
+
+
+def ring_means(products: Tensor) -> Tensor:
+    """Means of (..., H, W) over the modes of each complete ring, (..., R)."""
+    rings = modes_by_ring(*products.shape[-2:]).values()
+    return torch.stack(
+        [torch.stack([products[..., ky, kx] for ky, kx in modes]).mean(0) for modes in rings], -1
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [*SIZES, (224, 224), (28, 56)])
+def test_rings_are_those_of_the_definition(height: int, width: int) -> None:
+    rings = modes_by_ring(height, width)
+    assert ring_modes(height, width).tolist() == [len(modes) for modes in rings.values()]
+    mean = [
+        sum(math.hypot(ky / height, kx / width) for ky, kx in modes) / len(modes)
+        for modes in rings.values()
+    ]
+    torch.testing.assert_close(ring_frequencies(height, width), torch.tensor(mean).double())
+
+
+def test_number_of_complete_rings() -> None:
+    assert len(ring_frequencies(32, 32)) == 16
+    assert len(ring_frequencies(8, 8)) == 4
+    assert len(ring_frequencies(9, 50)) == 5
+
+
+def test_all_rings_hold_the_whole_plane() -> None:
+    for height, width in SIZES:
+        rings, x = Rings(height, width, complete=False), noise(2, height, width).double()
+        number = torch.zeros(rings.count).double().index_add(0, rings.index, rings.multiplicity / 2)
+        energy = (rings.mean(rings.transform(x).square()) * number).sum(-1)
+        torch.testing.assert_close(energy, x.square().sum((-2, -1)))
+
+
+# The index alone gives the rings of maps that are too large for a matrix.
+@pytest.fixture(params=[True, False], ids=["matrix", "index"])
+def rings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rings:
+    if not request.param:
+        monkeypatch.setattr("spectralkd.spectra.rings._DENSE_RING_PIXELS", 0)
+    made = Rings(9, 12)
+    assert (made.matrix is not None) == request.param
+    return made
+
+
+def test_means_over_rings(rings: Rings) -> None:
+    x, y = noise(2, 5, 9, 12, dtype=torch.float64)
+    found = rings.mean(rings.transform(x) * rings.transform(y))
+    torch.testing.assert_close(found, ring_means((transform(x) * transform(y).conj()).real))
+
+
+def test_cross_power_of_all_channels(rings: Rings) -> None:
+    x, y = noise(4, 3, 9, 12, dtype=torch.float64), noise(4, 2, 9, 12, seed=1).double()
+    found = rings.cross_power(
+        *(rings.transform(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]) for maps in (x, y))
+    )
+    products = (transform(x)[:, :, None] * transform(y)[:, None].conj()).real
+    torch.testing.assert_close(found, ring_means(products).sum(0).movedim(-1, 0))
+
+
+def test_spread_and_adjoint_take_a_gradient_back_to_the_maps(rings: Rings) -> None:
+    x = noise(5, 9, 12, dtype=torch.float64).requires_grad_()
+    by_ring = noise(5, rings.count, seed=1, dtype=torch.float64)
+    modes = rings.transform(x)
+    (expected,) = torch.autograd.grad((rings.mean(modes.square()) * by_ring).sum(), x)
+    found = rings.adjoint(rings.spread(by_ring) * 2 * modes.detach())
+    torch.testing.assert_close(found, expected)
+
+
+def test_rings_are_made_once_for_each_size() -> None:
+    sizes = RingsBySize()
+    first = sizes.of(torch.zeros(1, 2, 8, 12, dtype=torch.float16))
+    assert sizes.of(torch.zeros(8, 12)) is first
+    assert sizes.of(torch.zeros(12, 8)) is not first
+    assert first.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(10, 3, 32, 32), (1, 1, 600, 600), (300, 64, 8, 8), (5, 4, 4)])
+def test_pieces_are_the_whole_in_order(shape: tuple[int, ...]) -> None:
+    x = noise(*shape)
+    assert torch.equal(torch.cat(list(chunks(x))), x)
+
+
+def test_small_sides_are_refused() -> None:
+    for function in (ring_frequencies, ring_modes, Rings):
+        with pytest.raises(ValueError, match="at least 4 pixels, got 3×9"):
+            function(3, 9)
