@@ -130,7 +130,7 @@ def test_wrong_input_is_told() -> None:
         stage_agreement(model, model, [])
     with pytest.raises(ValueError, match="expected 3 stages as the teacher, got 4"):
         stage_agreement(model, create_model("resnet50", 10), [images])
-    with pytest.raises(ValueError, match="expected maps of 32×32 pixels at 'group2'"):
-        stage_agreement(model, model, [images], layers=[("group1", "group2")])
+    with pytest.raises(ValueError, match="resize: expected one of 'pool', 'bilinear'"):
+        stage_agreement(model, model, [images], resize="crop")
     with pytest.raises(TypeError, match="a network of create_model"):
         stage_agreement(model, Maps(lambda x: x), [images])

@@ -68,7 +68,8 @@ def taps(shapes: Iterable[Shape], norms: Iterable[tuple[Tensor, Tensor]] | None 
     shapes = tuple(shapes)
     if norms is None:
         norms = [(torch.ones(channels), torch.zeros(channels)) for channels, _, _ in shapes]
-    return Taps(tuple(f"layer{n}" for n in range(len(shapes))), shapes, tuple(norms))
+    margins = tuple(margin(*norm) for norm in norms)
+    return Taps(tuple(f"layer{n}" for n in range(len(shapes))), shapes, margins)
 
 
 def reading(

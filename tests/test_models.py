@@ -98,7 +98,7 @@ def test_unknown_networks_are_refused_with_the_nearest(name: str, says: str) -> 
 
 def test_a_foreign_network_has_no_table() -> None:
     with pytest.raises(
-        TypeError, match="expected a network of create_model, .*; got Linear with stages None"
+        TypeError, match="expected a network of create_model, .*; got Linear with None"
     ):
         model_stages(nn.Linear(1, 1))
 

@@ -412,7 +412,7 @@ def test_a_teacher_that_is_none_is_refused(tmp_path: Path) -> None:
 class Plain(nn.Module):
     """A network without batch norms in training, whose statistics would differ by process."""
 
-    stages = (Stage("first", "first", "norm"), Stage("second", "second", "norm"))
+    stage_table = (Stage("first", "first", "norm"), Stage("second", "second", "norm"))
 
     def __init__(self, width: int) -> None:
         super().__init__()

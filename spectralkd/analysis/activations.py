@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from spectralkd.data.images import ImageData
 from spectralkd.models import model_stages
-from spectralkd.models.features import Batch, Statistics, read_activations
+from spectralkd.models.features import Batch, Statistics
+from spectralkd.models.layout import Layouts, find_layouts, read_maps
 from spectralkd.spectra.power import RadialPowerSpectrum, Ring, Spectrum, Window
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
 from spectralkd.spectra.rings import ring_frequencies
@@ -53,6 +54,7 @@ def activation_spectra(
     *,
     ring: Ring = "mean",
     window: Window = "none",
+    layout: Layouts = None,
     statistics: Statistics = "running",
     pooled: Sequence[str] = (),
     progress: bool = True,
@@ -60,20 +62,21 @@ def activation_spectra(
     """Mean radial power spectrum of each layer over a data set, in one pass (Figs. 1 and 2).
 
     Args:
-        model, batches, layers, statistics, progress: as ``features.read_activations``; the
-            layers' maps are (N, C, H, W) with H and W at least 4.
+        model, batches, layers, layout, statistics, progress: as ``read_maps``.
         ring, window: as ``radial_power``.
         pooled: those of the layers that are also measured after 2×2 average pooling, under
             their names with ``POOLED`` appended.
 
     Raises:
-        ValueError, TypeError: as ``read_activations`` and ``RadialPowerSpectrum.update``, with
-            the layer's name; an empty data set.
+        ValueError, TypeError: as ``read_maps`` and ``RadialPowerSpectrum.update``, with the
+            layer's name; an empty data set.
     """
     spectra = {layer: RadialPowerSpectrum(ring=ring, window=window) for layer in layers}
     for layer in pooled:
         spectra[layer + POOLED] = RadialPowerSpectrum(ring=ring, window=window, pool=2)
-    for maps in read_activations(model, batches, layers, statistics=statistics, progress=progress):
+    for maps in read_maps(
+        model, batches, layers, layout=layout, statistics=statistics, progress=progress
+    ):
         for name, spectrum in spectra.items():
             layer = name.removesuffix(POOLED)
             try:
@@ -92,6 +95,7 @@ def figure_spectra(
     *,
     ring: Ring = "jacobian",
     window: Window = "none",
+    layout: Layouts = None,
     statistics: Statistics = "batch",
     batch_size: int = 100,
     band: tuple[float, float] | None = None,
@@ -106,7 +110,7 @@ def figure_spectra(
         data: as ``load_data`` returns it; the images are measured in [0, 1] and normalized for
             the model.
         layers: as ``activation_spectra``; default: the outputs of the network's stages.
-        ring, window, statistics, progress: as ``activation_spectra``.
+        ring, window, layout, statistics, progress: as ``activation_spectra``.
         batch_size: images at a time.
         band: in cycles/pixel; refused if it holds fewer than three rings of the images.
 
@@ -123,14 +127,15 @@ def figure_spectra(
     frequency = ring_frequencies(*image.shape[-2:])
     if band is not None:
         fit_power_law(frequency, torch.ones_like(frequency), band=band)
-    (maps,) = read_activations(model, [image], names, progress=False)
-    large = [name for name in names[-1:] if min(maps[name].shape[-2:]) >= 8]
+    known = find_layouts(model, image, names, layout)
+    large = [name for name in names[-1:] if min(known[name].shape[1:]) >= 8]
     spectra = activation_spectra(
         model,
         data.batches(batch_size),
         names,
         ring=ring,
         window=window,
+        layout=layout,
         statistics=statistics,
         pooled=large,
         progress=progress,

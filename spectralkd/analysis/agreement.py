@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice
+from spectralkd.losses.taps import Resize, read_layers
 from spectralkd.models import model_stages
-from spectralkd.models.features import Batch, Statistics, evaluation, record
+from spectralkd.models.features import Batch, Statistics, evaluation, model_device, record
+from spectralkd.models.layout import Layouts
 from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
 
-Reads = Literal["pre_relu", "output"]
+Which = Literal["pre_relu", "output"]
 
 
 class StageAgreement(NamedTuple):
@@ -51,7 +53,9 @@ def stage_agreement(
     batches: Iterable[Batch],
     *,
     layers: Sequence[tuple[str, str]] | None = None,
-    reads: Reads = "pre_relu",
+    reads: Which = "pre_relu",
+    layout: Layouts = None,
+    resize: Resize = "pool",
     statistics: Statistics = "running",
     progress: bool = True,
 ) -> dict[str, StageAgreement]:
@@ -64,6 +68,7 @@ def stage_agreement(
             stages that ``reads`` selects.
         reads: which map of a stage, if ``layers`` is omitted: ``"pre_relu"``, the one that is
             distilled, or ``"output"``.
+        layout, resize: as ``Distiller``.
         statistics: as ``features.evaluation``.
         progress: show a progress bar.
 
@@ -73,10 +78,10 @@ def stage_agreement(
 
     Raises:
         TypeError: ``layers`` is omitted and a network has no stages.
-        ValueError: an unknown layer, ``reads`` or ``statistics``; an empty data set; the
-            numbers of stages or the sizes of maps differ.
+        ValueError: an unknown layer, ``reads``, ``resize`` or ``statistics``; an empty data set;
+            the numbers of stages differ; a layer gives no maps.
     """
-    check_choice("reads", reads, Reads)
+    check_choice("reads", reads, Which)
     if layers is None:
         stages = [model_stages(model) for model in (teacher, student)]
         if len(stages[0]) != len(stages[1]):
@@ -87,7 +92,8 @@ def stage_agreement(
         names = [stage.output for stage in stages[0]]
     else:
         names = [t for t, _ in layers]
-    sums = [_CrossPower() for _ in layers]
+    check_choice("resize", resize, Resize)
+    sums, read = [_CrossPower() for _ in layers], None
     shown = tqdm(batches, desc="agreement", unit="batch", disable=not progress, leave=False)
     with (
         evaluation(teacher, statistics),
@@ -98,16 +104,18 @@ def stage_agreement(
     ):
         for batch in shown:
             images = batch if isinstance(batch, Tensor) else batch[0]
+            read = read or read_layers(
+                (teacher, student),
+                tuple(zip(*layers, strict=True)),
+                images,
+                layout=layout,
+                resize=resize,
+            )
             for model in (teacher, student):
-                device = next((p.device for p in model.parameters()), images.device)
-                model(images.to(device, non_blocking=True))
-            for (t, s), stage in zip(layers, sums, strict=True):
-                if teacher_maps[t].shape[-2:] != student_maps[s].shape[-2:]:
-                    raise ValueError(
-                        f"student: expected maps of {_size(teacher_maps[t])} pixels at {s!r} as "
-                        f"the teacher's {t!r}, got {_size(student_maps[s])}"
-                    )
-                stage.add(teacher_maps[t], student_maps[s])
+                model(images.to(model_device(model), non_blocking=True))
+            maps = zip(read[0].maps(teacher_maps), read[1].maps(student_maps), strict=True)
+            for (t, s), stage in zip(maps, sums, strict=True):
+                stage.add(t, s)
     if any(stage.images == 0 for stage in sums):
         raise ValueError("batches: expected at least one image, got an empty data set")
     return {name: stage.agreement() for name, stage in zip(names, sums, strict=True)}
@@ -154,7 +162,3 @@ def _least_squares(ss: Tensor, ts: Tensor) -> Tensor:
     """The (D, C) matrix W that makes W S closest to T, where ⟨S Sᵀ⟩ = ss and ⟨T Sᵀ⟩ = ts."""
     # Dead or equal channels make ss singular: the pseudo-inverse leaves them out.
     return ts @ torch.linalg.pinv(ss, rtol=1e-7, hermitian=True)
-
-
-def _size(maps: Tensor) -> str:
-    return "×".join(map(str, maps.shape[-2:]))

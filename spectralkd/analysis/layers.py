@@ -8,7 +8,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.models.features import Batch, Statistics, read_activations
+from spectralkd.models.features import Batch, Statistics
+from spectralkd.models.layout import Layouts, read_maps
 from spectralkd.spectra.correlation import correlation_function
 from spectralkd.spectra.power import RadialPowerSpectrum, Spectrum, Window, power_plane
 
@@ -38,6 +39,7 @@ def layer_views(
     batches: Iterable[Batch],
     layers: Sequence[str],
     *,
+    layout: Layouts = None,
     statistics: Statistics = "running",
     pool: int = 1,
     window: Window = "none",
@@ -46,8 +48,8 @@ def layer_views(
     """Measure layers in one pass.
 
     Args:
-        model, batches, layers, statistics, progress: as ``features.read_activations``. The
-            images themselves are the layer ``""`` of ``torch.nn.Identity()``.
+        model, batches, layers, layout, statistics, progress: as ``read_maps``. The images
+            themselves are the layer ``""`` of ``torch.nn.Identity()``.
         pool: average-pool each map by this factor first.
         window: of the spectrum and the plane, as ``radial_power``.
 
@@ -55,7 +57,9 @@ def layer_views(
         ValueError, TypeError: as ``activation_spectra``; a correlation is not finite.
     """
     seen = {layer: _Sums(pool, window) for layer in layers}
-    for maps in read_activations(model, batches, layers, statistics=statistics, progress=progress):
+    for maps in read_maps(
+        model, batches, layers, layout=layout, statistics=statistics, progress=progress
+    ):
         for layer, sums in seen.items():
             try:
                 sums.add(maps[layer])

@@ -8,13 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_origin, get_type_hints
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.checks import check_choice, nearest
-from spectralkd.models import model_stages
-from spectralkd.models.features import Statistics, evaluation, record
+from spectralkd.checks import check_choice
+from spectralkd.models.features import Statistics
 from spectralkd.spectra.rings import at_least_float32
 
 Reads = Literal["pre_relu", "output"]
@@ -41,18 +39,17 @@ class Reading(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """What a method knows of a network before training; see ``read_taps``.
+    """What a method knows of a network before training; made by ``losses.taps``.
 
     Attributes:
         layers: layers that are read, named as in ``models.features``.
-        shapes: (C, H, W) of each stage's map.
-        norms: weight and bias, (C,) each, of the batch norm that gives each map's margin; empty
-            where no margin is needed.
+        shapes: (C, H, W) of each stage's maps, as the method gets them.
+        margins: (C,) negative, of each stage's maps, where the method needs them.
     """
 
     layers: tuple[str, ...] = ()
     shapes: tuple[tuple[int, int, int], ...] = ()
-    norms: tuple[tuple[Tensor, Tensor], ...] = ()
+    margins: tuple[Tensor, ...] = ()
 
 
 class Phase(NamedTuple):
@@ -92,7 +89,7 @@ class Method(nn.Module):
         reads: which map of each stage is read, ``"pre_relu"`` or ``"output"`` (see
             ``models.Stage``); None for a method of logits, which takes any pair of networks.
         needs_teacher: whether the teacher is run at all.
-        needs_margins: whether the teacher's stages must name their batch norms.
+        needs_margins: whether the method uses the margins of the teacher's maps.
         needs_image_gradient: whether logits are differentiated with respect to the images.
         phases: the parts of training, in order; the last one follows the recipe.
     """
@@ -167,65 +164,10 @@ def chosen_options(method: Method) -> dict[str, Any]:
     return {name: getattr(method, name) for name in options}
 
 
-def read_taps(
-    model: nn.Module, reads: Reads, image_shape: tuple[int, int, int], *, margins: bool = False
-) -> Taps:
-    """A network's stages as a method sees them, found by passing one image through it.
-
-    Args:
-        model: with a stage table, see ``models.model_stages``.
-        reads: as ``Method.reads``.
-        image_shape: (3, H, W) of the images to come.
-        margins: read each stage's batch norm, too.
-
-    Raises:
-        TypeError: the network has no stage table, or a stage's norm is not a batch norm.
-        ValueError: the network does not take such images, or its table names a layer that does
-            not exist, does not run or does not return a map.
-    """
-    stages = model_stages(model)
-    layers = tuple(getattr(stage, reads) for stage in stages)
-    parameter = next(model.parameters())
-    image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
-    with evaluation(model), record(model, layers) as maps, torch.no_grad():
-        try:
-            model(image)
-        except RuntimeError as error:
-            raise ValueError(
-                f"image_shape: expected the (3, H, W) of images that {type(model).__name__} "
-                f"takes, got {tuple(image_shape)}: {error}"
-            ) from error
-    shapes, norms = [], []
-    for stage, layer in zip(stages, layers, strict=True):
-        if layer not in maps:
-            raise ValueError(f"stages: {layer} did not run in a forward pass of the model")
-        if maps[layer].ndim != 4:
-            raise ValueError(
-                f"stages: expected maps (N, C, H, W) at {layer}, got {tuple(maps[layer].shape)}"
-            )
-        _, channels, height, width = maps[layer].shape
-        shapes.append((channels, height, width))
-        if margins:
-            norms.append(_norm_parameters(model, stage.norm, layer, channels))
-    return Taps(layers, tuple(shapes), tuple(norms))
-
-
-def _norm_parameters(
-    model: nn.Module, name: str | None, layer: str, channels: int
-) -> tuple[Tensor, Tensor]:
-    modules = dict(model.named_modules())
-    norm = modules.get(name or "")
-    if not isinstance(norm, nn.BatchNorm2d) or norm.num_features != channels:
-        known = [n for n, module in modules.items() if isinstance(module, nn.BatchNorm2d)]
-        raise TypeError(
-            f"stages: expected a BatchNorm2d of {channels} channels as the norm of {layer}, "
-            f"such as {nearest(name or '', known) or 'none'}; got {name!r}"
-        )
-    return norm.weight.detach().clone(), norm.bias.detach().clone()
-
-
 def check_sizes(teacher: Taps, student: Taps, least: int = 1) -> None:
     """Check that both networks have as many stages, of equal height and width.
+
+    The ``Distiller`` makes sizes equal before a method sees them.
 
     Raises:
         ValueError: they do not, or a side is below ``least`` pixels.

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spectralkd.checks import check_choice
 from spectralkd.losses import find_method, method_name
-from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options, read_taps
+from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options
+from spectralkd.losses.taps import Pairs, Reads, Resize, margins, paired_layers, read_layers
 from spectralkd.models.features import FeatureReader, evaluation
+from spectralkd.models.layout import Layouts
 
 
 class Distiller(nn.Module):
@@ -35,17 +38,25 @@ class Distiller(nn.Module):
         teacher: not changed; it is not in ``parameters`` and ``state_dict``, but ``to`` moves
             it. None for a method that needs no teacher. Margins are read from its
             batch norms at once: load its weights first.
-        student: trained in place. Methods that read maps need a stage table on both networks,
-            see ``models.model_stages``.
+        student: trained in place.
         method: a name of ``METHODS``, ``"package.module:Class"``, or an instance.
-        image_shape: (3, H, W) of the images to come; by default what the networks say in their
+        layers: pairs of a teacher's and a student's layer, one for each stage, for methods that
+            read maps; default: those of the networks' stage tables, see ``models.model_stages``.
+        layout: as ``models.layout.find_layouts``, of the layers of both networks.
+        resize: how the larger map of a stage comes to the size of the smaller:
+            ``"pool"`` averages over it, ``"bilinear"`` interpolates with antialiasing.
+        image_shape: (3, H, W) of the images to come; default: what the networks say in their
             attribute ``image_shape``, or (3, 32, 32). Not used by methods of logits.
+        images: (N, 3, H, W), some hundreds of those to come. The margins of a teacher's map that
+            no batch norm gives are measured over them; not needed otherwise.
         options: the method's own arguments, where it is given by name.
 
     Raises:
-        ValueError: no such method or option, networks that the method cannot compare, or images
-            that they do not take.
-        TypeError: a network without a stage table, or without the batch norms that give margins.
+        ValueError: no such method or option, networks that the method cannot compare, images
+            that they do not take, layers that do not exist or give no maps; margins to be
+            measured without ``images``.
+        TypeError: a network without a stage table where ``layers`` is omitted, or a stage's norm
+            that is no batch norm.
     """
 
     method: Method
@@ -58,7 +69,11 @@ class Distiller(nn.Module):
         student: nn.Module,
         method: str | Method = "spectral",
         *,
+        layers: Pairs | None = None,
+        layout: Layouts = None,
+        resize: Resize = "pool",
         image_shape: tuple[int, int, int] | None = None,
+        images: Tensor | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -69,14 +84,27 @@ class Distiller(nn.Module):
         # Around nn.Module's registration: the teacher is neither trained nor saved.
         self.__dict__["teacher"] = teacher if self.method.needs_teacher else None
         networks = [network for network in (self.teacher, student) if network is not None]
-        taps = self._read_taps(networks, image_shape)
+        if images is None:
+            known = (getattr(network, "image_shape", None) for network in networks)
+            shape = image_shape or next(filter(None, known), (3, 32, 32))
+        else:
+            shape = tuple(images.shape[1:])
+        self.layers = paired_layers(self.teacher, student, self.method, layers)
+        self._reads = [Reads() for _ in networks]
+        if self.method.reads is not None:
+            check_choice("resize", resize, Resize)
+            sample = torch.zeros(2, *shape)
+            self._reads = read_layers(networks, self.layers, sample, layout=layout, resize=resize)
+        taps = [Taps(reads.layers, reads.shapes) for reads in self._reads]
+        if self.method.needs_margins:
+            taps[0] = taps[0]._replace(margins=margins(networks[0], self._reads[0], images))
         self.method.build(taps[0], taps[-1])
         example = next(student.parameters())
         self.method.to(example.device)
         if example.dtype == torch.float64:
             self.method.double()
         self._readers = [
-            FeatureReader(network, t.layers) for network, t in zip(networks, taps, strict=True)
+            FeatureReader(network, own) for network, own in zip(networks, self.layers, strict=True)
         ]
         # Teacher's pass; student's pass with the loss: what ``compile`` replaces.
         self._passes: tuple[Callable[..., Any], ...] = (self._readers[0], self._terms)
@@ -127,7 +155,7 @@ class Distiller(nn.Module):
         statistics = self.phase.teacher_statistics
         with evaluation(self.teacher, statistics), torch.set_grad_enabled(with_gradient):
             logits, maps = self._passes[0](images)
-        return Reading(images, logits, tuple(maps.values()))
+        return Reading(images, logits, self._reads[0].maps(maps))
 
     def _terms(self, images: Tensor, labels: Tensor, teacher: Reading) -> dict[str, Tensor]:
         """The student's pass and the loss."""
@@ -136,7 +164,7 @@ class Distiller(nn.Module):
             if self.method.needs_image_gradient:
                 images = images.detach().requires_grad_()
             logits, maps = self._readers[-1](images)
-            student = Reading(images, logits, tuple(maps.values()))
+            student = Reading(images, logits, self._reads[-1].maps(maps))
         return self.method(teacher, student, labels, self.phase.name)
 
     def compile(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
@@ -171,19 +199,6 @@ class Distiller(nn.Module):
         if self.teacher is not None:
             self.teacher._apply(fn, recurse)
         return self
-
-    def _read_taps(
-        self, networks: list[nn.Module], image_shape: tuple[int, int, int] | None
-    ) -> list[Taps]:
-        reads = self.method.reads
-        if reads is None:
-            return [Taps() for _ in networks]
-        known = (getattr(network, "image_shape", None) for network in networks)
-        shape = image_shape or next(filter(None, known), (3, 32, 32))
-        return [
-            read_taps(network, reads, shape, margins=self.method.needs_margins and number == 0)
-            for number, network in enumerate(networks)
-        ]
 
 
 def _make(method: str | Method, options: dict[str, Any]) -> Method:

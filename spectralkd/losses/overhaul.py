@@ -53,8 +53,8 @@ class Overhaul(Method):
         self.connectors = nn.ModuleList(
             connector(s[0], t[0]) for t, s in zip(teacher.shapes, student.shapes, strict=True)
         )
-        for number, (weight, bias) in enumerate(teacher.norms):
-            self.register_buffer(f"margin{number}", margin(weight, bias).view(1, -1, 1, 1))
+        for number, least in enumerate(teacher.margins):
+            self.register_buffer(f"margin{number}", least.view(1, -1, 1, 1))
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

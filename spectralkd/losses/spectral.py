@@ -66,7 +66,7 @@ class Spectral(Overhaul):
         super().build(teacher, student)
         self.rings = RingsBySize(complete=self.cps_rings == "complete")
         for _, height, width in teacher.shapes:
-            self.rings.add(height, width, like=teacher.norms[0][0])
+            self.rings.add(height, width, like=teacher.margins[0])
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

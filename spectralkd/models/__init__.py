@@ -12,7 +12,7 @@
 ======================  ==============================================================
 
 Other sizes of these families go by their names, such as ``wrn10_1`` or ``resnet20``. Every
-network has ``stages``, its stage table, and ``image_shape``, the images it was made for.
+network has ``stage_table`` and ``image_shape``, the images it was made for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def resnet50(num_classes: int = 1000) -> nn.Module:
     """torchvision's ResNet-50; a stage's pre-ReLU map is its last residual sum."""
     model = torchvision.models.resnet50(num_classes=num_classes)
     lasts = [f"layer{n}.{len(getattr(model, f'layer{n}')) - 1}" for n in (1, 2, 3, 4)]
-    model.stages = tuple(
+    model.stage_table = tuple(
         Stage(last.split(".")[0], f"{last}.relu:input", f"{last}.bn3") for last in lasts
     )
     model.image_shape = (3, 224, 224)
@@ -116,15 +116,15 @@ def pretrained_file(name: str, pretrained: str) -> Path:
 
 
 def model_stages(model: nn.Module) -> tuple[Stage, ...]:
-    """The stage table of a network: its attribute ``stages``.
+    """The stage table of a network: its attribute ``stage_table``.
 
     Raises:
         TypeError: the network has none.
     """
-    stages = getattr(model, "stages", None)
+    stages = getattr(model, "stage_table", None)
     if not (isinstance(stages, tuple) and all(isinstance(stage, Stage) for stage in stages)):
         raise TypeError(
-            f"model: expected a network of create_model, or one whose attribute stages is a tuple "
-            f"of models.stage.Stage; got {type(model).__name__} with stages {stages!r}"
+            f"model: expected a network of create_model, or one whose attribute stage_table is a "
+            f"tuple of models.stage.Stage; got {type(model).__name__} with {stages!r}"
         )
     return stages

@@ -7,8 +7,8 @@ empty path is the model itself. Where a layer runs several times in a pass, its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
-from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice, nearest
 
@@ -75,8 +74,7 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
         ValueError: no layer, or an unknown one (with the nearest names).
         TypeError: a layer's value is not a tensor.
     """
-    if isinstance(layers, str) or not layers:
-        raise ValueError(f"layers: expected a list of at least one layer name, got {layers!r}")
+    check_layers(model, layers)
     maps: dict[str, Tensor] = {}
     handles = _hooks(model, layers, maps)
     try:
@@ -112,72 +110,26 @@ def evaluation(model: nn.Module, statistics: Statistics = "running") -> Iterator
             module.training = was_training
 
 
-def read_activations(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    layers: Sequence[str],
-    *,
-    statistics: Statistics = "running",
-    progress: bool = True,
-) -> Iterator[dict[str, Tensor]]:
-    """Run a data set through a network and yield each batch's maps, ``{layer: map}``.
+def model_device(model: nn.Module) -> torch.device:
+    """Where a network's parameters are; the CPU without any."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
-    Args:
-        model: any module that takes one tensor; runs where its parameters are, without autograd.
-        batches: of tensors, or of tuples whose first entry is the tensor.
-        layers: names as explained at the top of this module.
-        statistics: as ``evaluation``.
-        progress: show a progress bar.
+
+def first_tensor(value: object) -> Tensor | None:
+    """A tensor, or the first of a tuple's, as attention layers return them; else None."""
+    if isinstance(value, tuple) and value:
+        value = value[0]
+    return value if isinstance(value, Tensor) else None
+
+
+def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
+    """Check that layers exist.
 
     Raises:
-        ValueError: no layer, an unknown one (with the nearest names), or one that did not run.
-        TypeError: a layer's value is not a tensor.
+        ValueError: no layer, or an unknown one (with the nearest names).
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with evaluation(model, statistics), record(model, layers) as maps:
-        for batch in tqdm(
-            batches, desc="activations", unit="batch", disable=not progress, leave=False
-        ):
-            maps.clear()
-            images = batch if isinstance(batch, Tensor) else batch[0]
-            with torch.no_grad():
-                model(images.to(device, non_blocking=True))
-            if missing := [layer for layer in layers if layer not in maps]:
-                raise ValueError(f"layers: {', '.join(missing)} did not run in a pass of the model")
-            yield dict(maps)
-
-
-def map_layers(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int, int]]:
-    """Every layer whose output is maps, in the order of their first run.
-
-    Args:
-        model: any module that takes one tensor.
-        images: (N, C, H, W), passed through once.
-
-    Returns:
-        (C, H, W) by layer, for outputs (N, C, H, W) with H and W at least 4.
-    """
-    shapes: dict[str, tuple[int, int, int]] = {}
-
-    def note(layer: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[-2:]) >= 4:
-            shapes[layer] = (output.shape[1], output.shape[2], output.shape[3])
-
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with ExitStack() as stack, torch.no_grad():
-        stack.enter_context(evaluation(model))
-        for layer, module in model.named_modules():
-            if layer:
-                hook = lambda _, __, output, layer=layer: note(layer, output)  # noqa: E731
-                stack.callback(module.register_forward_hook(hook).remove)
-        model(images.to(device))
-    return shapes
-
-
-def _hooks(
-    model: nn.Module, layers: Sequence[str], maps: dict[str, Tensor]
-) -> list[RemovableHandle]:
-    """Hooks that leave each layer's map in ``maps``; all names are checked before the first."""
+    if isinstance(layers, str) or not layers:
+        raise ValueError(f"layers: expected a list of at least one layer name, got {layers!r}")
     names = [name for name, _ in model.named_modules()]
     for layer in layers:
         path, colon, port = layer.partition(":")
@@ -186,6 +138,14 @@ def _hooks(
                 f"layers: expected a layer of the model such as {nearest(path, names[1:])} "
                 f"(or one with ':input'), got {layer!r}"
             )
+
+
+def _hooks(
+    model: nn.Module, layers: Sequence[str], maps: dict[str, Tensor]
+) -> list[RemovableHandle]:
+    """Hooks that leave each layer's map in ``maps``; all names are checked before the first."""
+    if layers:
+        check_layers(model, layers)
     handles = []
     for layer in layers:
         path, _, port = layer.partition(":")
@@ -218,6 +178,7 @@ def _keep_output(
 
 
 def _keep(maps: dict[str, Tensor], layer: str, value: object) -> None:
-    if not isinstance(value, Tensor):
+    tensor = first_tensor(value)
+    if tensor is None:
         raise TypeError(f"layer {layer!r}: expected a tensor, got {type(value).__name__}")
-    maps[layer] = value.clone()  # in-place layers that follow do not reach the copy
+    maps[layer] = tensor.clone()  # in-place layers that follow do not reach the copy

@@ -30,7 +30,7 @@ class MobileNet(nn.Module):
     """
 
     image_shape = (3, 224, 224)
-    stages = tuple(
+    stage_table = tuple(
         Stage(f"blocks.{n}", f"blocks.{n}.bn2", f"blocks.{n}.bn2") for n in ("3", "5", "11", "13")
     )
 

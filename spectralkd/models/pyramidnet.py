@@ -76,7 +76,7 @@ class PyramidNet(nn.Module):
             )
         super().__init__()
         inner = "bn2" if block is Bottleneck else "bn1"
-        self.stages = (
+        self.stage_table = (
             Stage("group1", f"group2.0.{inner}", f"group2.0.{inner}"),
             Stage("group2", f"group3.0.{inner}", f"group3.0.{inner}"),
             Stage("group3", "bn_final", "bn_final"),

@@ -49,7 +49,7 @@ class ResNet(nn.Module):
             raise ValueError(f"expected a depth of 6n + 2 (8, 14, 20, …), got {depth}")
         super().__init__()
         blocks = (depth - 2) // 6
-        self.stages = tuple(
+        self.stage_table = tuple(
             Stage(group, f"{group}.{blocks - 1}.relu2:input", f"{group}.{blocks - 1}.bn2")
             for group in ("group1", "group2", "group3")
         )

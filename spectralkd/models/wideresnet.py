@@ -41,7 +41,7 @@ class WideResNet(nn.Module):
     """
 
     image_shape = (3, 32, 32)
-    stages = (
+    stage_table = (
         Stage("group1", "group2.0.bn1", "group2.0.bn1"),
         Stage("group2", "group3.0.bn1", "group3.0.bn1"),
         Stage("group3", "bn", "bn"),

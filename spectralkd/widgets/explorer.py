@@ -19,7 +19,7 @@ from spectralkd.figures.spectra import draw_fits, plot_spectra
 from spectralkd.figures.style import layout
 from spectralkd.figures.tables import format_table
 from spectralkd.models import model_stages
-from spectralkd.models.features import map_layers
+from spectralkd.models.layout import map_layers
 from spectralkd.spectra.power import Spectrum, with_ring
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
 from spectralkd.widgets.base import (
@@ -202,7 +202,7 @@ class SpectrumExplorer(Panel):
         try:
             ends = tuple(stage.output for stage in model_stages(net))
         except TypeError:
-            ends = tuple({shape[1:]: layer for layer, shape in shapes.items()}.values())
+            ends = tuple({m.shape[1:]: layer for layer, m in shapes.items()}.values())
         layers.options = (IMAGES, *ends, *(layer for layer in known if layer not in ends))
         layers.value = (IMAGES, *ends)
 

@@ -1,0 +1,176 @@
+"""The layers of two networks that a method compares: their maps, sizes and margins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectralkd.checks import nearest
+from spectralkd.losses.base import Method
+from spectralkd.losses.overhaul import margin
+from spectralkd.models import model_stages
+from spectralkd.models.features import evaluation, record
+from spectralkd.models.layout import Layouts, MapLayer, find_layouts
+
+Resize = Literal["pool", "bilinear"]
+Pairs = Sequence[tuple[str, str]]
+
+
+class Reads(NamedTuple):
+    """Layers of one network, and how their outputs become what a method gets.
+
+    Attributes:
+        layers: named as in ``models.features``.
+        found: layout and size of each.
+        sizes: (H, W) of each as the method gets it.
+        resize: how a larger map comes to that size.
+    """
+
+    layers: tuple[str, ...] = ()
+    found: tuple[MapLayer, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    resize: Resize = "pool"
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of each layer's maps as the method gets them."""
+        return tuple((f.channels, *size) for f, size in zip(self.found, self.sizes, strict=True))
+
+    def maps(self, outputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """(N, C, H, W) of each layer, from the outputs of a ``FeatureReader``."""
+        return tuple(
+            _resized(f.maps(outputs[layer]), size, self.resize)
+            for layer, f, size in zip(self.layers, self.found, self.sizes, strict=True)
+        )
+
+
+def paired_layers(
+    teacher: nn.Module | None, student: nn.Module, method: Method, layers: Pairs | None
+) -> list[tuple[str, ...]]:
+    """The layers that are read of each network, (teacher's and) student's.
+
+    Raises:
+        TypeError: ``layers`` is omitted and a network has no stage table.
+        ValueError: ``layers`` is empty or not of pairs.
+    """
+    networks = [network for network in (teacher, student) if network is not None]
+    if method.reads is None:
+        return [() for _ in networks]
+    if layers is None:
+        reads = method.reads
+        return [tuple(getattr(s, reads) for s in model_stages(network)) for network in networks]
+    if not layers or any(isinstance(pair, str) or len(pair) != 2 for pair in layers):
+        raise ValueError(
+            f"layers: expected pairs of a teacher's and a student's layer, got {layers!r}"
+        )
+    return [
+        tuple(pair[number - len(networks)] for pair in layers) for number in range(len(networks))
+    ]
+
+
+def read_layers(
+    networks: Sequence[nn.Module],
+    layers: Sequence[tuple[str, ...]],
+    images: Tensor,
+    *,
+    layout: Layouts = None,
+    resize: Resize = "pool",
+) -> list[Reads]:
+    """Layouts and sizes of the layers, found by passing images through the networks.
+
+    Maps of a stage that differ in size are brought to the smaller one.
+
+    Raises:
+        ValueError: a network does not take such images; a layer that does not exist, does not
+            run or does not give maps.
+    """
+    found = []
+    for network, names in zip(networks, layers, strict=True):
+        like = next(network.parameters(), images)
+        try:
+            known = find_layouts(network, images.to(like.dtype), names, layout, least=1)
+        except RuntimeError as error:
+            raise ValueError(
+                f"image_shape: expected the (3, H, W) of images that {type(network).__name__} "
+                f"takes, got {tuple(images.shape[1:])}: {error}"
+            ) from error
+        found.append([known[name] for name in names])
+    stages = min(map(len, found))
+    common = [min((f[n].shape[1:] for f in found), key=lambda size: size[0]) for n in range(stages)]
+    return [
+        Reads(names, tuple(own), tuple(common + [m.shape[1:] for m in own[stages:]]), resize)
+        for names, own in zip(layers, found, strict=True)
+    ]
+
+
+def margins(model: nn.Module, reads: Reads, images: Tensor | None) -> tuple[Tensor, ...]:
+    """(C,) margins of a teacher's maps, the mean of a channel's negative values.
+
+    They follow from the batch norm that a stage names, or that the layer is. Without one they
+    are measured over ``images``.
+
+    Raises:
+        TypeError: a stage names a norm that is no batch norm of its map.
+        ValueError: there is no batch norm, and no images.
+    """
+    norms = [
+        _norm_of(model, layer, found.channels) for layer, found in zip(*reads[:2], strict=True)
+    ]
+    without = [layer for layer, norm in zip(reads.layers, norms, strict=True) if norm is None]
+    measured = {}
+    if without:
+        if images is None:
+            raise ValueError(
+                f"images: {', '.join(without)} of the teacher follow no batch norm, so the margins "
+                f"are measured: expected a batch of images (some hundreds), got None"
+            )
+        measured = _measured_margins(model, reads, images)
+    return tuple(
+        measured[layer] if norm is None else margin(norm.weight.detach(), norm.bias.detach())
+        for layer, norm in zip(reads.layers, norms, strict=True)
+    )
+
+
+def _norm_of(model: nn.Module, layer: str, channels: int) -> nn.BatchNorm2d | None:
+    modules = dict(model.named_modules())
+    table = getattr(model, "stage_table", ())
+    named = next((stage.norm for stage in table if stage.pre_relu == layer), None)
+    norm = modules.get(named or layer)
+    if isinstance(norm, nn.BatchNorm2d) and norm.num_features == channels:
+        return norm
+    if named is None:
+        return None
+    known = [name for name, module in modules.items() if isinstance(module, nn.BatchNorm2d)]
+    raise TypeError(
+        f"stage_table: expected a BatchNorm2d of {channels} channels as the norm of {layer}, "
+        f"such as {nearest(named, known) or 'none'}; got {named!r}"
+    )
+
+
+def _measured_margins(model: nn.Module, reads: Reads, images: Tensor) -> dict[str, Tensor]:
+    like = next(model.parameters())
+    total = {
+        layer: torch.zeros(2, f.channels, dtype=torch.float64)
+        for layer, f in zip(reads.layers, reads.found, strict=True)
+    }
+    for part in images.split(50):
+        with evaluation(model), record(model, reads.layers) as outputs, torch.no_grad():
+            model(part.to(like))
+        for layer, f in zip(reads.layers, reads.found, strict=True):
+            maps = f.maps(outputs[layer]).double().cpu()
+            rest = maps < 0
+            total[layer] += torch.stack([(maps * rest).sum((0, 2, 3)), rest.sum((0, 2, 3))])
+    # A channel that is never negative has no margin: its map is above 0 anyway.
+    return {layer: (t[0] / t[1].clamp_min(1)).to(like) for layer, t in total.items()}
+
+
+def _resized(maps: Tensor, size: tuple[int, int], how: Resize) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    if how == "pool":
+        return functional.adaptive_avg_pool2d(maps, size)
+    return functional.interpolate(maps, size, mode="bilinear", antialias=True)
