@@ -132,5 +132,7 @@ def test_wrong_input_is_told() -> None:
         stage_agreement(model, create_model("resnet50", 10), [images])
     with pytest.raises(ValueError, match="resize: expected one of 'pool', 'bilinear'"):
         stage_agreement(model, model, [images], resize="crop")
+    with pytest.raises(ValueError, match="resize: stage 1 has maps of 32×32 at group1 and 16×16"):
+        stage_agreement(model, model, [images], layers=[("group1", "group2")])
     with pytest.raises(TypeError, match="a network of create_model"):
         stage_agreement(model, Maps(lambda x: x), [images])

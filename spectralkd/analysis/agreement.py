@@ -55,7 +55,7 @@ def stage_agreement(
     layers: Sequence[tuple[str, str]] | None = None,
     reads: Which = "pre_relu",
     layout: Layouts = None,
-    resize: Resize = "pool",
+    resize: Resize | None = None,
     statistics: Statistics = "running",
     progress: bool = True,
 ) -> dict[str, StageAgreement]:
@@ -92,7 +92,6 @@ def stage_agreement(
         names = [stage.output for stage in stages[0]]
     else:
         names = [t for t, _ in layers]
-    check_choice("resize", resize, Resize)
     sums, read = [_CrossPower() for _ in layers], None
     shown = tqdm(batches, desc="agreement", unit="batch", disable=not progress, leave=False)
     with (

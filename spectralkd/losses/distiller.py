@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spectralkd.checks import check_choice
 from spectralkd.losses import find_method, method_name
 from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options
 from spectralkd.losses.taps import Pairs, Reads, Resize, margins, paired_layers, read_layers
@@ -43,8 +42,9 @@ class Distiller(nn.Module):
         layers: pairs of a teacher's and a student's layer, one for each stage, for methods that
             read maps; default: those of the networks' stage tables, see ``models.model_stages``.
         layout: as ``models.layout.find_layouts``, of the layers of both networks.
-        resize: how the larger map of a stage comes to the size of the smaller:
-            ``"pool"`` averages over it, ``"bilinear"`` interpolates with antialiasing.
+        resize: how the larger map of a stage comes to the size of the smaller: ``"pool"``
+            averages over it, ``"bilinear"`` interpolates with antialiasing; default: sizes that
+            differ are refused.
         image_shape: (3, H, W) of the images to come; default: what the networks say in their
             attribute ``image_shape``, or (3, 32, 32). Not used by methods of logits.
         images: (N, 3, H, W), some hundreds of those to come. The margins of a teacher's map that
@@ -71,7 +71,7 @@ class Distiller(nn.Module):
         *,
         layers: Pairs | None = None,
         layout: Layouts = None,
-        resize: Resize = "pool",
+        resize: Resize | None = None,
         image_shape: tuple[int, int, int] | None = None,
         images: Tensor | None = None,
         **options: Any,
@@ -92,7 +92,6 @@ class Distiller(nn.Module):
         self.layers = paired_layers(self.teacher, student, self.method, layers)
         self._reads = [Reads() for _ in networks]
         if self.method.reads is not None:
-            check_choice("resize", resize, Resize)
             sample = torch.zeros(2, *shape)
             self._reads = read_layers(networks, self.layers, sample, layout=layout, resize=resize)
         taps = [Taps(reads.layers, reads.shapes) for reads in self._reads]

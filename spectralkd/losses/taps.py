@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.checks import nearest
+from spectralkd.checks import check_choice, nearest
 from spectralkd.losses.base import Method
 from spectralkd.losses.overhaul import margin
 from spectralkd.models import model_stages
@@ -33,7 +33,7 @@ class Reads(NamedTuple):
     layers: tuple[str, ...] = ()
     found: tuple[MapLayer, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
-    resize: Resize = "pool"
+    resize: Resize | None = None
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -78,16 +78,20 @@ def read_layers(
     images: Tensor,
     *,
     layout: Layouts = None,
-    resize: Resize = "pool",
+    resize: Resize | None = None,
 ) -> list[Reads]:
     """Layouts and sizes of the layers, found by passing images through the networks.
 
-    Maps of a stage that differ in size are brought to the smaller one.
-
     Raises:
         ValueError: a network does not take such images; a layer that does not exist, does not
-            run or does not give maps.
+            run or does not give maps; maps of a stage that differ in size without ``resize``.
     """
+    if resize is not None:
+        check_choice("resize", resize, Resize)
+    if len(layers[0]) != len(layers[-1]):
+        raise ValueError(
+            f"student: expected {len(layers[0])} stages as the teacher, got {len(layers[-1])}"
+        )
     found = []
     for network, names in zip(networks, layers, strict=True):
         like = next(network.parameters(), images)
@@ -99,10 +103,20 @@ def read_layers(
                 f"takes, got {tuple(images.shape[1:])}: {error}"
             ) from error
         found.append([known[name] for name in names])
-    stages = min(map(len, found))
-    common = [min((f[n].shape[1:] for f in found), key=lambda size: size[0]) for n in range(stages)]
+    common = []
+    for number, stage in enumerate(zip(*found, strict=False)):
+        sizes = [(each.height, each.width) for each in stage]
+        if len(set(sizes)) > 1 and resize is None:
+            shown = [
+                f"{h}×{w} at {side[number]}" for (h, w), side in zip(sizes, layers, strict=True)
+            ]
+            raise ValueError(
+                f"resize: stage {number + 1} has maps of {' and '.join(shown)}; expected one of "
+                f"{', '.join(map(repr, get_args(Resize)))} to bring them to one size, got None"
+            )
+        common.append(min(sizes))
     return [
-        Reads(names, tuple(own), tuple(common + [m.shape[1:] for m in own[stages:]]), resize)
+        Reads(names, tuple(own), (*common, *(m.shape[1:] for m in own[len(common) :])), resize)
         for names, own in zip(layers, found, strict=True)
     ]
 
@@ -168,7 +182,7 @@ def _measured_margins(model: nn.Module, reads: Reads, images: Tensor) -> dict[st
     return {layer: (t[0] / t[1].clamp_min(1)).to(like) for layer, t in total.items()}
 
 
-def _resized(maps: Tensor, size: tuple[int, int], how: Resize) -> Tensor:
+def _resized(maps: Tensor, size: tuple[int, int], how: Resize | None) -> Tensor:
     if maps.shape[-2:] == size:
         return maps
     if how == "pool":

@@ -31,6 +31,7 @@ from spectralkd.models.resnet import ResNet
 from spectralkd.models.stage import Stage
 from spectralkd.models.weights import load_weights
 from spectralkd.models.wideresnet import WideResNet
+from spectralkd.models.zoo import timm_model, torchvision_model
 from spectralkd.registry import find
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -66,21 +67,31 @@ _FAMILIES: dict[str, Callable[..., nn.Module]] = {
     r"pyramidnet(\d+)_(\d+)": PyramidNet,
 }
 
+_ZOOS = {"torchvision": torchvision_model, "timm": timm_model}
 
-def create_model(name: str, num_classes: int = 100, *, pretrained: str | None = None) -> nn.Module:
+
+def create_model(
+    name: str, num_classes: int | None = None, *, pretrained: str | None = None
+) -> nn.Module:
     """A network by name.
 
     Args:
-        name: one of ``MODELS``, another size of their families, or ``"package.module:function"``
-            for a function of your own that takes the number of classes.
-        num_classes: outputs of the last layer.
+        name: one of ``MODELS``, another size of their families, ``"torchvision/swin_t"``,
+            ``"timm/convnext_tiny"`` (see ``models.zoo``), or ``"package.module:function"`` for a
+            function of your own that takes the number of classes.
+        num_classes: outputs of the last layer; default: 100, or the zoo's own number.
         pretrained: which of the trained weights that come with the package to load, such as
-            ``"cifar100"``; default: untrained. See ``pretrained_file``.
+            ``"cifar100"`` (see ``pretrained_file``), or ``"DEFAULT"`` for a zoo's, downloaded
+            once; default: untrained.
 
     Raises:
         ValueError: no such network (with the nearest names), no such size or no such weights.
+        RuntimeError: a network of timm, which is not installed.
     """
-    model = _create(name, num_classes)
+    zoo, slash, zoo_name = name.partition("/")
+    if slash and zoo in _ZOOS:
+        return _ZOOS[zoo](zoo_name, num_classes, pretrained)
+    model = _create(name, 100 if num_classes is None else num_classes)
     if pretrained is not None:
         load_weights(model, pretrained_file(name, pretrained))
     return model
