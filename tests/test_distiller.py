@@ -11,13 +11,15 @@ import pytest
 import torch
 import torchvision
 from accelerate import Accelerator
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
 import spectralkd as skd
 from spectralkd.losses.base import Method, Phase, Reading, cross_entropy, method_options
 from spectralkd.losses.overhaul import margin
-from spectralkd.models import create_model
+from spectralkd.models import create_model, model_stages
+from spectralkd.models.features import record
 from spectralkd.models.stage import Stage
 
 METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
@@ -278,6 +280,56 @@ def test_the_networks_of_imagenet(name: str, size: int) -> None:
 
 
 # --- what it owns ---------------------------------------------------------------------------------
+
+
+BLOCKS = ("blocks.0", "blocks.1", "blocks.3")
+
+
+def transformer(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    size = {"img_size": 32, "patch_size": 4, "embed_dim": 24, "depth": 4, "num_heads": 2}
+    return VisionTransformer(**size, num_classes=10)
+
+
+@pytest.mark.parametrize("student", ["convolutional", "transformer"])
+@pytest.mark.parametrize("name", METHODS)
+def test_between_a_convolutional_network_and_a_transformer(name: str, student: str) -> None:
+    """Maps of 32, 16 and 8 pixels a side against 8×8 tokens, in both directions."""
+    models = network("wrn10_1", 0), transformer(1)
+    reads = skd.METHODS[name].reads or "output"
+    layers = list(zip((getattr(s, reads) for s in model_stages(models[0])), BLOCKS, strict=True))
+    if student == "convolutional":
+        models, layers = models[::-1], [pair[::-1] for pair in layers]
+    distiller = skd.Distiller(*models, name, layers=layers, resize="pool", images=images())
+    for phase in distiller.phases:
+        distiller.begin(phase)
+        terms = distiller(images(), LABELS)
+        sum(terms.values()).backward()
+        assert all(torch.isfinite(term) for term in terms.values())
+        gradients = [p.grad for p in distiller.trainable_parameters() if p.grad is not None]
+        assert sum(g.abs().sum() for g in gradients) > 0
+
+
+def test_maps_of_two_sizes_are_pooled_to_the_smaller() -> None:
+    models, layers = (network("wrn10_1", 0), transformer(1)), [("group1", "blocks.1")]
+    with pytest.raises(ValueError, match="stage 1 has maps of 32×32 at group1 and 8×8 at blocks.1"):
+        skd.Distiller(*models, "at", layers=layers)
+    distiller = skd.Distiller(*models, "at", layers=layers, resize="pool")
+    with record(models[0], ["group1"]) as maps:
+        teacher = distiller.read_teacher(images())
+    pooled = maps["group1"].unfold(2, 4, 4).unfold(3, 4, 4).mean((-2, -1))
+    torch.testing.assert_close(teacher.maps[0], pooled)
+
+
+def test_margins_without_a_batch_norm_are_measured() -> None:
+    teacher, student = transformer(1), network("wrn10_1", 0)
+    layers = [("blocks.3", "group3")]
+    distiller = skd.Distiller(teacher, student, "overhaul", layers=layers, images=images(count=60))
+    with record(teacher.eval(), ["blocks.3"]) as maps, torch.no_grad():
+        teacher(images(count=60))
+    tokens = maps["blocks.3"][:, 1:].double().flatten(0, 1)
+    negative = tokens.where(tokens < 0, torch.nan).nanmean(0).float()
+    torch.testing.assert_close(distiller.method.margin0.flatten(), negative)
 
 
 def test_the_state_is_the_students_and_the_methods() -> None:

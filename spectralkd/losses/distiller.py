@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spectralkd.losses import find_method, method_name
 from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options
@@ -160,9 +162,13 @@ class Distiller(nn.Module):
         """The student's pass and the loss."""
         student = Reading.absent(images)
         if self.phase.student:
+            kernels: AbstractContextManager[Any] = nullcontext()
             if self.method.needs_image_gradient:
                 images = images.detach().requires_grad_()
-            logits, maps = self._readers[-1](images)
+                # The only attention that can be differentiated twice.
+                kernels = sdpa_kernel(SDPBackend.MATH)
+            with kernels:
+                logits, maps = self._readers[-1](images)
             student = Reading(images, logits, self._reads[-1].maps(maps))
         return self.method(teacher, student, labels, self.phase.name)
 

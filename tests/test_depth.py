@@ -1,0 +1,96 @@
+"""Do the numbers against depth say what they claim, for every kind of network?"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectralkd.analysis.depth import block_layers, depth_profile
+from spectralkd.figures.depth import depth_figure
+from spectralkd.models import create_model
+
+
+class Blur(nn.Module):
+    """Blocks that average over 2×2 pixels, circularly: each multiplies modes by cosines."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = (x + x.roll(1, -1)) / 2
+            return self.same((x + x.roll(1, -2)) / 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.blocks = nn.Sequential(self.Block(), self.Block(), self.Block())
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.eye(3)[:, :, None, None])
+            self.conv.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.conv(x))
+
+
+def test_white_noise_through_blurring_blocks() -> None:
+    images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    k = torch.fft.fftfreq(32, dtype=torch.float64)
+    length = torch.hypot(k[:, None], k[None, :])
+    gain = (math.pi * k).cos().square()
+    profiles = depth_profile(Blur(), images.split(32), ["conv", *(f"blocks.{n}" for n in range(3))])
+    for number, profile in enumerate(profiles.values()):
+        plane = (gain[:, None] * gain[None, :]) ** number
+        share = plane[length >= 0.25].sum() / plane[length > 0].sum()
+        assert profile.high_share == pytest.approx(float(share), rel=0.02)
+    slopes = [profile.exponent for profile in profiles.values()]
+    assert slopes == sorted(slopes, reverse=True)
+    assert slopes[0] == pytest.approx(0, abs=3 * profiles["conv"].stderr + 0.02)
+    assert profiles["conv"].correlation_length < 1 < profiles["blocks.2"].correlation_length
+
+
+def test_image_pixels_count_the_stride() -> None:
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = functional.avg_pool2d(images, 3, 1, 1)
+    profiles = depth_profile(create_model("wrn10_1"), [images], ["group1", "group2", "group3"])
+    for profile, stride in zip(profiles.values(), (1, 2, 4), strict=True):
+        assert profile.layer.stride == stride
+        assert profile.image_correlation_length == stride * profile.correlation_length
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "first"),
+    [
+        ("torchvision/resnet50", 16, "layer1.0"),
+        ("torchvision/convnext_tiny", 18, "features.1.0"),
+        ("timm/convnext_tiny", 18, "stages.0.blocks.0"),
+        ("timm/vit_small_patch16_224", 12, "blocks.0"),
+        ("torchvision/vit_b_16", 12, "encoder.layers.encoder_layer_0"),
+    ],
+)
+def test_blocks_are_what_the_papers_call_so(name: str, count: int, first: str) -> None:
+    model = create_model(name)
+    blocks = [b for b in block_layers(model, torch.zeros(2, *model.image_shape)) if "stem" not in b]
+    blocks = [b for b in blocks if type(model.get_submodule(b)) is type(model.get_submodule(first))]
+    assert (len(blocks), blocks[0]) == (count, first)
+
+
+def test_the_figure_compares_networks_of_any_depth() -> None:
+    images = torch.randn(4, 3, 32, 32)
+    networks = {n: depth_profile(create_model(n), [images]) for n in ("wrn10_1", "wrn16_1")}
+    figure = depth_figure(networks)
+    assert len(figure.data) == 8
+    assert figure.data[0].x[-1] == figure.data[4].x[-1] == 1
+    assert list(figure.data[1].y) == [b.high_share for b in networks["wrn10_1"].values()]
+
+
+def test_a_network_without_blocks_is_asked_for_layers() -> None:
+    with pytest.raises(ValueError, match="layers: the network has no repeated blocks"):
+        depth_profile(nn.Sequential(nn.Conv2d(3, 4, 3)), [torch.zeros(2, 3, 8, 8)])
+    with pytest.raises(ValueError, match="batches: expected at least one image"):
+        depth_profile(create_model("wrn10_1"), [])
