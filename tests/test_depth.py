@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.analysis.depth import block_layers, depth_profile
-from spectralkd.figures.depth import depth_figure
+from spectralkd.figures.depth import blocks_figure, depth_figure
 from spectralkd.models import create_model
 
 
@@ -94,3 +94,11 @@ def test_a_network_without_blocks_is_asked_for_layers() -> None:
         depth_profile(nn.Sequential(nn.Conv2d(3, 4, 3)), [torch.zeros(2, 3, 8, 8)])
     with pytest.raises(ValueError, match="batches: expected at least one image"):
         depth_profile(create_model("wrn10_1"), [])
+
+
+def test_blocks_are_drawn_by_ring_and_by_half_diagonal() -> None:
+    blocks = depth_profile(create_model("wrn10_1"), [torch.randn(4, 3, 32, 32)])
+    figure = blocks_figure(blocks, "wrn10_1")
+    assert [trace.name for trace in figure.data[::2]] == list(blocks)
+    assert list(figure.data[1].y) == next(iter(blocks.values())).view.log_amplitude.tolist()
+    assert figure.data[1].y[0] == 0

@@ -25,6 +25,7 @@ class BlockProfile(NamedTuple):
 
     Attributes:
         layer: how its output is maps; ``layer.stride`` is image pixels for one of its own.
+        view: its spectrum, plane of frequencies, Δ log amplitude and correlation.
         exponent: of the ring-mean power over the band; NaN with fewer than 3 rings in it. A power
             law has the same exponent in its own and in image pixels.
         stderr: standard error of the exponent.
@@ -35,6 +36,7 @@ class BlockProfile(NamedTuple):
     """
 
     layer: MapLayer
+    view: LayerView
     exponent: float
     stderr: float
     high_share: float
@@ -116,6 +118,7 @@ def _profile(layer: MapLayer, view: LayerView, band: tuple[float, float]) -> Blo
     length = float(correlation_length(view.distance, view.correlation))
     return BlockProfile(
         layer,
+        view,
         fit.exponent if fit else float("nan"),
         fit.stderr if fit else float("nan"),
         _high_share(view.plane),

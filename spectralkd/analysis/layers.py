@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.analysis.conventions import half_diagonal
 from spectralkd.models.features import Batch, Statistics
 from spectralkd.models.layout import Layouts, read_maps
 from spectralkd.spectra.correlation import correlation_function
@@ -22,6 +23,11 @@ class LayerView(NamedTuple):
     Attributes:
         spectrum: ring means; ``with_ring`` gives the paper's reduction.
         plane: (H, W) mean power of each frequency, zero frequency at [H//2, W//2].
+        log_amplitude: (R,) Δ log amplitude of Park & Kim 2022 (arXiv 2202.06709): the mean of
+            log(|F| + 1e-6) over images and channels at kx = ky >= 0, minus that at zero, F being
+            the modes of the transform that is not normalized, as in their code.
+        diagonal: (R,) the frequencies of ``log_amplitude``: |kx| = |ky| in units of the Nyquist
+            frequency (their π).
         distance: (L,) pixels.
         correlation: (L,) C(r) of Eq. 2 in squared units of the map.
         maps: (M, H, W) the first channels of the first image, at most 12.
@@ -29,6 +35,8 @@ class LayerView(NamedTuple):
 
     spectrum: Spectrum
     plane: Tensor
+    log_amplitude: Tensor
+    diagonal: Tensor
     distance: Tensor
     correlation: Tensor
     maps: Tensor
@@ -79,20 +87,28 @@ class _Sums:
         self.metric.update(maps)
         if self.pool > 1:
             maps = functional.avg_pool2d(maps, self.pool)
-        plane = power_plane(maps, window=self.window).mean(1).sum(0).double().cpu()
+        planes = power_plane(maps, window=self.window)
+        plane = planes.mean(1).sum(0).double().cpu()
+        self.diagonal, power = half_diagonal(planes)
+        amplitude = (power.double() * planes[0, 0].numel()).sqrt() + 1e-6
+        log_amplitude = amplitude.log().mean(1).sum(0).cpu()
         self.distance, each = correlation_function(maps)
         correlation = each.mean(1).sum(0).double().cpu()
         if self.count == 0:
             self.plane, self.correlation = plane, correlation
+            self.log_amplitude = log_amplitude
             self.maps = maps[0, :SHOWN_MAPS].cpu()
         else:
             self.plane, self.correlation = self.plane + plane, self.correlation + correlation
+            self.log_amplitude = self.log_amplitude + log_amplitude
         self.count += len(maps)
 
     def view(self) -> LayerView:
         return LayerView(
             self.metric.compute(),
             self.plane / self.count,
+            (self.log_amplitude - self.log_amplitude[0]) / self.count,
+            self.diagonal * 2**0.5,  # |k| is √2 kx, and Nyquist 1/2
             self.distance,
             self.correlation / self.count,
             self.maps,

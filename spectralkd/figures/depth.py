@@ -1,14 +1,15 @@
-"""Spectra against depth, of one or several networks."""
+"""Spectra against depth, of one network or several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from spectralkd.analysis.depth import BlockProfile
-from spectralkd.figures.style import COLORS, SYMBOLS, layout
+from spectralkd.figures.style import COLORS, SYMBOLS, frequency_axis, layout
 
 _PANELS = (
     ("exponent", "exponent of the ring mean"),
@@ -53,4 +54,47 @@ def depth_figure(
     figure.update_xaxes(title="share of blocks passed", row=2)
     figure.update_yaxes(rangemode="tozero", row=2)
     figure.update_yaxes(range=[0, 1], row=1, col=2)
+    return figure
+
+
+def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) -> go.Figure:
+    """The spectrum of every block: its ring mean, and the Δ log amplitude of Park & Kim.
+
+    Args:
+        blocks: what ``depth_profile`` returns. Early blocks are dark, late ones light.
+        title: above the figure; default: none.
+    """
+    labels = ("ring mean of power, first ring = 1", "Δ log amplitude at kx = ky (Park & Kim 2022)")
+    figure = make_subplots(1, 2, subplot_titles=labels, horizontal_spacing=0.12)
+    places = [place / max(1, len(blocks) - 1) for place in range(len(blocks))]
+    for color, (name, block) in zip(
+        sample_colorscale("Cividis", places), blocks.items(), strict=True
+    ):
+        spectrum = block.view.spectrum
+        curves = (
+            (spectrum.frequency[1:], spectrum.power[1:] / spectrum.power[1]),
+            (block.view.diagonal, block.view.log_amplitude),
+        )
+        for column, (x, y) in enumerate(curves, start=1):
+            figure.add_trace(
+                go.Scatter(
+                    x=x.numpy(),
+                    y=y.numpy(),
+                    name=name,
+                    legendgroup=name,
+                    showlegend=column == 1,
+                    mode="lines",
+                    line={"color": color, "width": 1.5},
+                ),
+                1,
+                column,
+            )
+    frequency_axis(figure)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1, row=1, col=1)
+    figure.update_xaxes(
+        title="kx = ky (Nyquist frequency = 1)", type="linear", range=[0, 1], row=1, col=2
+    )
+    figure.update_xaxes(tickvals=[0, 0.25, 0.5, 0.75, 1], ticktext=None, row=1, col=2)
+    figure.update_layout(**layout(title))
+    figure.update_layout(margin_t=80 if title else 50)
     return figure

@@ -210,7 +210,13 @@ class _Pass:
                 inside = any(layer.startswith(prefix) for prefix in within)
                 hook = partial(self._note, layer, inside)
                 stack.callback(module.register_forward_hook(hook).remove)
-            model(pair.to(model_device(model)))
+            try:
+                model(pair.to(model_device(model)))
+            except Exception as error:
+                shape = tuple(images.shape[1:])
+                raise ValueError(
+                    f"images: the network does not take images of shape {shape}: {error}"
+                ) from error
         shown = [self._shown(output) for output in self.outputs.values()]
         self.sizes = {size for size in shown if size and self._fits(*size)}
         self.sizes.add((self.height, self.width))

@@ -1,0 +1,298 @@
+"""What a network loses when one frequency of its input, or one ring of a layer, is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from spectralkd.checks import check_choice
+from spectralkd.data.images import ImageData, normalized
+from spectralkd.models.features import Statistics, evaluation, model_device
+from spectralkd.models.layout import Layout, MapLayer, find_layouts
+from spectralkd.spectra.rings import Rings, at_least_float32, ring_frequencies
+
+Reference = Literal["labels", "clean"]
+
+
+class FourierSensitivity(NamedTuple):
+    """Errors under noise of single frequencies; 2M + 1 frequencies along each axis.
+
+    Attributes:
+        vertical, horizontal: (2M + 1,) cycles/pixel, zero at element M.
+        error: (2M + 1, 2M + 1) percent of images, rows vertical. A real image holds k and -k
+            alike, so the map is symmetric about its center.
+        loss: (2M + 1, 2M + 1) cross-entropy in nats.
+        clean_error, clean_loss: without noise.
+        amplitude: root mean square of the noise, of pixels in [0, 1].
+    """
+
+    vertical: Tensor
+    horizontal: Tensor
+    error: Tensor
+    loss: Tensor
+    clean_error: float
+    clean_loss: float
+    amplitude: float
+
+
+class RingScrambling(NamedTuple):
+    """Errors where the phases of one ring of a layer's maps are random; R - 1 rings.
+
+    Attributes:
+        layer: its name.
+        frequency: (R - 1,) mean |k| of each ring beyond zero, in cycles per pixel of the map.
+        error: (R - 1,) percent of images.
+        loss: (R - 1,) cross-entropy in nats.
+        clean_error, clean_loss: of the undisturbed network.
+    """
+
+    layer: str
+    frequency: Tensor
+    error: Tensor
+    loss: Tensor
+    clean_error: float
+    clean_loss: float
+
+
+@torch.no_grad()
+def fourier_sensitivity(
+    model: nn.Module,
+    data: ImageData,
+    *,
+    amplitude: float = 0.125,
+    frequencies: int = 15,
+    reference: Reference = "labels",
+    batch_size: int = 250,
+    seed: int = 0,
+    progress: bool = True,
+) -> FourierSensitivity:
+    """The heat map of Yin et al. 2019 (arXiv 1906.08988): errors under noise of one frequency.
+
+    The noise, a cosine with a random sign for each channel and image, is added to the image in
+    [0, 1] before its normalization. It is not clipped, which would spread it over other
+    frequencies.
+
+    Args:
+        model: a classifier.
+        data: as ``load_data`` returns it.
+        amplitude: root mean square of the noise, of pixels in [0, 1]. Yin et al. give the
+            Euclidean norm instead: 4 at 32×32 pixels (0.125), 15.7 at 224×224 (0.070).
+        frequencies: how many beyond zero along each axis, evenly spaced up to Nyquist; as many
+            as there are, if there are fewer.
+        reference: what an answer is compared with: the ``"labels"``, or the network's own
+            answer to the ``"clean"`` image, which needs no labels.
+        batch_size: images at a time; memory does not grow with their number.
+        seed: of the signs.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an unknown reference, an amplitude that is not positive, fewer than one
+            frequency, images below 4 pixels, no image.
+    """
+    check_choice("reference", reference, Reference)
+    if not amplitude > 0:
+        raise ValueError(f"amplitude: expected a positive number, got {amplitude}")
+    if frequencies < 1:
+        raise ValueError(f"frequencies: expected at least 1, got {frequencies}")
+    ((image, _),) = data.subset(1).batches(1)
+    height, width = image.shape[-2:]
+    rows, columns = (_spaced(size, frequencies) for size in (height, width))
+    # k and -k are one: the rows from zero on, of which the first needs columns from zero on.
+    wanted = [(i, j) for i in rows[len(rows) // 2 :] for j in columns if i > 0 or j >= 0]
+    device = model_device(model)
+    score = _Scores(len(wanted))
+    signs = torch.Generator().manual_seed(seed)
+    pixels = torch.arange(height)[:, None] / height, torch.arange(width)[None, :] / width
+    with evaluation(model):
+        for images, labels, known in _batches(data, batch_size, len(wanted), progress):
+            clean = model(normalized(images, data).to(device))
+            targets = labels.to(device) if reference == "labels" else clean.argmax(1)
+            score.clean(clean, targets)
+            for number, (i, j) in enumerate(wanted):
+                wave = torch.cos(2 * torch.pi * (i * pixels[0] + j * pixels[1]))
+                wave *= amplitude / wave.square().mean().sqrt()
+                sign = torch.randint(0, 2, (*images.shape[:2], 1, 1), generator=signs) * 2 - 1
+                noisy = normalized(images + sign * wave, data)
+                score.add(number, model(noisy.to(device)), targets)
+                known.update()
+    error, loss = (
+        _mirrored(values, wanted, rows, columns) for values in (score.error(), score.loss())
+    )
+    return FourierSensitivity(
+        torch.tensor(rows, dtype=torch.float64) / height,
+        torch.tensor(columns, dtype=torch.float64) / width,
+        error,
+        loss,
+        *score.clean_values(),
+        amplitude,
+    )
+
+
+@torch.no_grad()
+def ring_scrambling(
+    model: nn.Module,
+    data: ImageData,
+    layer: str,
+    *,
+    layout: Layout | None = None,
+    reference: Reference = "labels",
+    statistics: Statistics = "running",
+    batch_size: int = 250,
+    seed: int = 0,
+    progress: bool = True,
+) -> RingScrambling:
+    """Which rings of a layer's maps the rest of the network relies on.
+
+    For one complete ring after the other, the phases of its modes are drawn at random in every
+    map. Each mode keeps its power, so the power spectrum of every map stays what it was to the
+    last mode: only where things are changes, and only at that scale.
+
+    Args:
+        model: a classifier.
+        data: as ``load_data`` returns it.
+        layer: whose output (or input, ``path:input``) is disturbed; see ``models.features``.
+        layout: of that layer; default: found out, see ``models.layout``.
+        reference, batch_size, progress: as ``fourier_sensitivity``.
+        statistics: as ``models.features.evaluation``.
+        seed: of the phases.
+
+    Raises:
+        ValueError: an unknown layer or reference, a layer without maps, no image.
+    """
+    check_choice("reference", reference, Reference)
+    ((image, _),) = data.subset(1).batches(1)
+    maps = find_layouts(model, image, [layer], layout)[layer]
+    device = model_device(model)
+    rings = Rings(maps.height, maps.width).count
+    score = _Scores(rings - 1)
+    phases = torch.Generator(device).manual_seed(seed)
+    with evaluation(model, statistics):
+        for images, labels, known in _batches(data, batch_size, rings - 1, progress):
+            inputs = normalized(images, data).to(device)
+            clean = model(inputs)
+            targets = labels.to(device) if reference == "labels" else clean.argmax(1)
+            score.clean(clean, targets)
+            for ring in range(1, rings):
+                with _scrambled(model, layer, maps, ring, phases):
+                    score.add(ring - 1, model(inputs), targets)
+                known.update()
+    return RingScrambling(
+        layer,
+        ring_frequencies(maps.height, maps.width)[1:],
+        score.error(),
+        score.loss(),
+        *score.clean_values(),
+    )
+
+
+def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None) -> Tensor:
+    """Maps with random phases in one ring; all powers and all other modes are kept.
+
+    Args:
+        x: (..., H, W) real floating-point maps.
+        ring: its number, see ``spectra.rings``.
+        generator: of the phases, on the device of ``x``.
+
+    Returns:
+        As ``x``. The phases are those of white noise, so that the result is real.
+    """
+    height, width = x.shape[-2:]
+    maps = at_least_float32(x)
+    inside = (Rings(height, width).index[::2] == ring).view(height, -1).to(x.device)
+    with torch.autocast(x.device.type, enabled=False):
+        noise = torch.randn(x.shape, dtype=maps.dtype, device=x.device, generator=generator)
+        turn = torch.fft.rfft2(noise)
+        modes = torch.fft.rfft2(maps)
+        # Self-conjugate modes get a sign from noise too: theirs is real.
+        modes = torch.where(inside, modes.abs() * turn / turn.abs(), modes)
+        return torch.fft.irfft2(modes, s=(height, width)).to(x)
+
+
+@contextmanager
+def _scrambled(
+    model: nn.Module, layer: str, maps: MapLayer, ring: int, generator: torch.Generator
+) -> Iterator[None]:
+    """Within the block, a layer's maps have random phases in one ring."""
+    path, _, port = layer.partition(":")
+    module = model.get_submodule(path)
+
+    def change(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return (change(value[0]), *value[1:])
+        changed = value.clone()
+        view = maps.maps(changed)
+        view.copy_(scramble_ring(view, ring, generator))
+        return changed
+
+    if port == "input":
+        handle = module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
+    else:
+        handle = module.register_forward_hook(lambda _, args, output: change(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Scores:
+    """Errors and losses of several disturbances, summed over images."""
+
+    def __init__(self, count: int) -> None:
+        self.sums = torch.zeros(count + 1, 2, dtype=torch.float64)
+        self.images = 0
+
+    def add(self, number: int, logits: Tensor, targets: Tensor) -> None:
+        self.sums[number, 0] += (logits.argmax(1) != targets).sum().cpu()
+        self.sums[number, 1] += functional.cross_entropy(
+            logits.float(), targets, reduction="sum"
+        ).cpu()
+
+    def clean(self, logits: Tensor, targets: Tensor) -> None:
+        self.add(-1, logits, targets)
+        self.images += len(logits)
+
+    def error(self) -> Tensor:
+        return 100 * self.sums[:-1, 0] / self.images
+
+    def loss(self) -> Tensor:
+        return self.sums[:-1, 1] / self.images
+
+    def clean_values(self) -> tuple[float, float]:
+        error, loss = (self.sums[-1] / self.images).tolist()
+        return 100 * error, loss
+
+
+def _batches(
+    data: ImageData, size: int, count: int, progress: bool
+) -> Iterator[tuple[Tensor, Tensor, Any]]:
+    """Batches of images in [0, 1] and labels, with a bar that counts ``count`` passes of each."""
+    batches = data.batches(size, normalize=False)
+    bar = tqdm(total=len(batches) * count, unit="pass", disable=not progress, leave=False)
+    with bar:
+        for images, labels in batches:
+            yield images, labels, bar
+
+
+def _spaced(size: int, count: int) -> list[int]:
+    """Cycles per image, evenly spaced about zero, all below the Nyquist frequency."""
+    highest = (size - 1) // 2
+    step = max(1, highest // count)
+    positive = range(step, min(highest, step * count) + 1, step)
+    return [*(-i for i in reversed(positive)), 0, *positive]
+
+
+def _mirrored(
+    values: Tensor, wanted: list[tuple[int, int]], rows: list[int], columns: list[int]
+) -> Tensor:
+    """The whole plane from the half of it that was measured."""
+    plane = torch.full((len(rows), len(columns)), torch.nan, dtype=torch.float64)
+    for value, (i, j) in zip(values, wanted, strict=True):
+        plane[rows.index(i), columns.index(j)] = value
+        plane[rows.index(-i), columns.index(-j)] = value
+    return plane
