@@ -75,7 +75,7 @@ def test_answers_of_a_clean_pass_need_no_labels() -> None:
     assert found.clean_error == 0
     assert found.error.shape == (3, 3)
     assert torch.equal(found.error, found.error.flip(0, 1))
-    with pytest.raises(ValueError, match="reference: expected one of 'labels', 'clean', got 'truth'"):
+    with pytest.raises(ValueError, match="reference: expected one of .*, got 'truth'"):
         fourier_sensitivity(net, data, reference="truth")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="amplitude: expected a positive number, got 0"):
         fourier_sensitivity(net, data, amplitude=0)
