@@ -17,7 +17,7 @@ from spectralkd.analysis.activations import activation_spectra
 from spectralkd.analysis.agreement import stage_agreement
 from spectralkd.analysis.layers import layer_views
 from spectralkd.data import load_data
-from spectralkd.data.images import ImageArray
+from spectralkd.data.images import ImageArray, suited
 from spectralkd.models import create_model
 from spectralkd.spectra.power import with_ring
 from spectralkd.spectra.powerlaw import fit_power_law
@@ -176,6 +176,31 @@ def test_any_module_can_be_explored(photos: ImageArray) -> None:
     shown = SpectrumExplorer({"mine": net}, photos, images=10, name="e")
     assert list(shown.spectra) == ["images", "1"]  # the last layer of each size
     assert shown.controls["layers"].options == ("images", "1", "0")
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shown"),
+    [
+        ("timm/vit_tiny_patch16_224", "blocks.11", "tokens"),
+        ("torchvision/swin_t", "features.1", "nhwc"),
+    ],
+)
+def test_networks_of_the_zoos_show_their_layouts(name: str, layer: str, shown: str) -> None:
+    net = create_model(name)
+    images = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    data = ImageArray(images, torch.zeros(2).long(), ("any",))
+    explorer = SpectrumExplorer({name: net}, data, images=2, name=f"zoo {name}")
+    assert layer in explorer.spectra
+    assert shown in cells(explorer.table.value)
+    seen = next(iter(suited(data, net).batches(2)))[0]
+    expected = layer_views(net, [seen], [layer], statistics="batch", progress=False)[layer]
+    torch.testing.assert_close(explorer._views[layer].plane, expected.plane)
+
+
+def test_images_that_a_network_does_not_take_are_refused_on_the_panel(photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"vit": create_model("timm/vit_tiny_patch16_224")}, photos, name="h")
+    assert "the network does not take images of shape (3, 32, 32)" in shown.background.error
+    assert list(shown.spectra) == ["images"]
 
 
 def test_explorer_refuses_nothing_to_show(photos: ImageArray) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
@@ -161,6 +161,22 @@ def normalized(images: Tensor, data: ImageData) -> Tensor:
         for v in (data.mean, data.std)
     )
     return (images - mean) / std
+
+
+def suited(data: ImageData, model: nn.Module) -> ImageData:
+    """The same images as a network of torchvision's or timm's zoo takes them.
+
+    They are normalized by its own mean and deviation and, where they are read from files, cut to
+    its size. For a network without ``normalization`` nothing changes.
+    """
+    normalization: Any = getattr(model, "normalization", None)
+    if normalization is None:
+        return data
+    mean, std = normalization
+    if isinstance(data, ImageFiles):
+        image_shape: Any = model.image_shape
+        data = replace(data, image_size=image_shape[-1])
+    return replace(data, mean=tuple(mean), std=tuple(std))
 
 
 def _spread(total: int, count: int) -> Tensor:

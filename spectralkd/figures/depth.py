@@ -50,6 +50,7 @@ def depth_figure(
                 col=panel % 2 + 1,
             )
     figure.update_layout(**(layout(title) | {"height": 640}))
+    figure.update_layout(margin_t=80 if title else 50)
     figure.update_xaxes(range=[0, 1.04])
     figure.update_xaxes(title="share of blocks passed", row=2)
     figure.update_yaxes(rangemode="tozero", row=2)

@@ -132,6 +132,10 @@ class Background(widgets.VBox):
 
         self._worker.submit(work).add_done_callback(finish)
 
+    def show_error(self, error: BaseException) -> None:
+        """Say why something was not measured, until the next job begins."""
+        self._message.value = f"<b>Not measured: {html.escape(str(error))}</b>"
+
     def watched(self, batches: Iterable[T], total: int) -> Iterator[T]:
         """Yield the batches and show progress on the bar."""
         for number, batch in enumerate(batches, start=1):
@@ -149,7 +153,7 @@ class Background(widgets.VBox):
         if future.cancelled():
             return
         if error := future.exception():
-            self._message.value = f"<b>Not measured: {html.escape(str(error))}</b>"
+            self.show_error(error)
             return
         then(future.result())
 

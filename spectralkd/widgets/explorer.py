@@ -13,13 +13,13 @@ import plotly.graph_objects as go
 from torch import nn
 
 from spectralkd.analysis.layers import LayerView, layer_views
-from spectralkd.data.images import ImageData
+from spectralkd.data.images import ImageData, suited
 from spectralkd.figures.layers import layer_figure
 from spectralkd.figures.spectra import draw_fits, plot_spectra
 from spectralkd.figures.style import layout
 from spectralkd.figures.tables import format_table
 from spectralkd.models import model_stages
-from spectralkd.models.layout import map_layers
+from spectralkd.models.layout import MapLayer, map_layers
 from spectralkd.spectra.power import Spectrum, with_ring
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
 from spectralkd.widgets.base import (
@@ -96,6 +96,9 @@ class SpectrumExplorer(Panel):
         self.spectra: dict[str, Spectrum] = {}
         self.fits: dict[str, PowerLaw] = {}
         self._views: dict[str, LayerView] = {}
+        self._layers: dict[str, MapLayer] = {}
+        self._found: dict[str, MapLayer | None] = {}
+        self._refusal: ValueError | None = None
         self.controls = self._make_controls()
         self.figure = go.FigureWidget(layout=layout(None))
         self.detail_figure = go.FigureWidget(layout=layout(None))
@@ -196,13 +199,20 @@ class SpectrumExplorer(Panel):
         weights, layers = self.controls["weights"], self.controls["layers"]
         weights.options = weights.value = tuple(nets)
         net = next(iter(nets.values()))
-        batch, _ = next(iter(self.data[self.controls["data"].value].batches(1)))
-        shapes = map_layers(net, batch)
-        known = tuple(shapes)
+        source = suited(self.data[self.controls["data"].value], net)
+        ((batch, _),) = source.subset(1).batches(1)
+        try:
+            self._layers = map_layers(net, batch)
+        except ValueError as error:  # images of a size that the network does not take
+            self._layers, self._refusal = {}, error
+            layers.options = layers.value = (IMAGES,)
+            return
+        self._refusal = None
+        known = tuple(self._layers)
         try:
             ends = tuple(stage.output for stage in model_stages(net))
         except TypeError:
-            ends = tuple({m.shape[1:]: layer for layer, m in shapes.items()}.values())
+            ends = tuple({m.shape[1:]: layer for layer, m in self._layers.items()}.values())
         layers.options = (IMAGES, *ends, *(layer for layer in known if layer not in ends))
         layers.value = (IMAGES, *ends)
 
@@ -248,6 +258,8 @@ class SpectrumExplorer(Panel):
                 window=c["window"].value,
             )
             self.background.submit(read, lambda _: self._draw())
+        if self._refusal:
+            self.background.show_error(self._refusal)
         self._draw()
 
     def _read(
@@ -262,7 +274,8 @@ class SpectrumExplorer(Panel):
         layers = [layer for layer, key in keys.items() if key not in self._measured]
         if not layers:
             return
-        batches = source.subset(self.images).batches(BATCH, normalize=net is not _INPUT)
+        shown = suited(source, copy).subset(self.images)
+        batches = shown.batches(BATCH, normalize=net is not _INPUT)
         watched = self.background.watched(batches, len(batches))
         for layer, view in layer_views(copy, watched, layers, progress=False, **options).items():
             self._measured[keys[layer]] = _Measured(net, source, view)
@@ -272,11 +285,12 @@ class SpectrumExplorer(Panel):
     def _draw(self) -> None:
         """Draw all chosen curves that are measured."""
         ring, styles = self.controls["ring"].value, {}
-        self._views, self.spectra = {}, {}
+        self._views, self.spectra, self._found = {}, {}, {}
         for label, net, layer, style in self._chosen():
             known = self._measured.get(self._key(net, layer))
             if known:
                 self._views[label], styles[label] = known.view, style
+                self._found[label] = self._layers.get(layer)
                 self.spectra[label] = with_ring(known.view.spectrum, ring)
         if self.spectra:
             normalize = self.controls["normalize"].value
@@ -310,21 +324,16 @@ class SpectrumExplorer(Panel):
         self.fits, rows = {}, []
         for label, s in self.spectra.items():
             height, width = self._views[label].plane.shape
+            known = self._found[label]
+            place = (f"{height}×{width}", known.layout if known else "–")
             try:
                 fit = fit_power_law(s.frequency, s.power, band=band)
             except ValueError:
-                rows.append((label, f"{height}×{width}", "–", "–", "–"))
+                rows.append((label, *place, "–", "–", "–"))
                 continue
             self.fits[label] = fit
-            rows.append(
-                (
-                    label,
-                    f"{height}×{width}",
-                    f"{fit.exponent:.2f}",
-                    f"± {fit.stderr:.2f}",
-                    f"{fit.r_squared:.3f}",
-                )
-            )
+            numbers = f"{fit.exponent:.2f}", f"± {fit.stderr:.2f}", f"{fit.r_squared:.3f}"
+            rows.append((label, *place, *numbers))
         if self.spectra:
             with self.figure.batch_update():
                 draw_fits(
@@ -334,7 +343,7 @@ class SpectrumExplorer(Panel):
                     normalize=self.controls["normalize"].value,
                 )
         self.table.value = format_table(
-            ("layer", "pixels", "exponent", "error", "R²"), rows, style="html"
+            ("layer", "pixels", "layout", "exponent", "error", "R²"), rows, style="html"
         )
 
     def _draw_detail(self) -> None:
