@@ -12,15 +12,15 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, cast, get_origin
 
 import torch
 import typer
 
 from spectralkd import __version__
-from spectralkd.analysis.activations import figure_spectra, fit_or_none
+from spectralkd.analysis.survey import survey, survey_tables
 from spectralkd.bench.speed import (
     Timing,
     bench_losses,
@@ -31,19 +31,20 @@ from spectralkd.bench.speed import (
     cpu_capabilities,
 )
 from spectralkd.data import load_data
+from spectralkd.data.images import ImageFiles, suited
 from spectralkd.figures import report
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.base import method_options
 from spectralkd.models import create_model
 from spectralkd.models.features import Statistics
+from spectralkd.models.layout import Layout, Layouts
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.demo import HOW_MEASURED, demo_table, run_demo, write_demo
 from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.reproduction.records import Size
 from spectralkd.reproduction.study import RESULTS, run_study, study_state
-from spectralkd.spectra.power import Ring, Spectrum, Window
-from spectralkd.spectra.powerlaw import PowerLaw
+from spectralkd.spectra.power import Ring, Window
 from spectralkd.training import api
 from spectralkd.training.accelerator import is_main_process
 from spectralkd.training.loop import Stopped
@@ -119,21 +120,36 @@ def spectra(
         str, typer.Option(help="photos, cifar10, cifar100, imagefolder or package.module:function.")
     ] = "photos",
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
-    image_size: Annotated[int, typer.Option(help="Side of imagefolder's images in pixels.")] = 224,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of images read from files; default: the network's, or 224."),
+    ] = None,
     images: Annotated[
         int | None, typer.Option(help="Number of validation images; default: all.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Network, such as wrn28_4 or package.module:function.")
+        str,
+        typer.Option(
+            help="Network, such as wrn28_4, torchvision/swin_t, timm/convnext_tiny or "
+            "package.module:function."
+        ),
     ] = "wrn16_2",
     weights: Annotated[
         Path | None, typer.Option(help="File of weights or folder of a run; default: untrained.")
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Weights that come with the package, if any.")
+        str | None,
+        typer.Option(help="Weights that come with the package, or DEFAULT for a zoo's own."),
     ] = None,
     layers: Annotated[
         str | None, typer.Option(help="Comma-separated layers; default: the ends of the stages.")
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="nchw, nhwc or tokens, for all layers, or for one as LAYER=tokens; may be "
+            "repeated; default: found out."
+        ),
     ] = None,
     statistics: Annotated[
         Statistics, typer.Option(help="Statistics that batch norms use.")
@@ -153,7 +169,7 @@ def spectra(
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
 ) -> None:
     """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
-    source = load_data(data, "validation", root=root, image_size=image_size)
+    source = load_data(data, "validation", root=root, image_size=image_size or 224)
     source = source if images is None else source.subset(images)
     torch.manual_seed(seed)
     if pretrained:
@@ -163,44 +179,48 @@ def spectra(
         net = create_model(model, num_classes=len(source.classes))
         if weights is not None:
             load_weights(net, weights)
-    measured = figure_spectra(
-        net.to(device or _best_device()),
+    net.to(device or _best_device())
+    source = suited(source, net)
+    if image_size and isinstance(source, ImageFiles):
+        source = replace(source, image_size=image_size)
+    found = survey(
+        net,
         source,
         layers.split(",") if layers else None,
         ring=ring,
         window=window,
+        layout=_layouts(layout or []),
         statistics=statistics,
         batch_size=batch_size,
         band=band,
     )
-    fits = {label: fit_or_none(spectrum, band) for label, spectrum in measured.items()}
-    header = ("map", "rings", "exponent", "R²")
-    rows = [_fit_row(label, spectrum, fits[label]) for label, spectrum in measured.items()]
     state = f"weights of {weights}" if weights else f"untrained, seed {seed}"
     convention = "|k| × ring mean (the paper)" if ring == "jacobian" else "the ring mean"
     caption = (
         f"{model} ({state}, {statistics} statistics) on {len(source)} images of {data}; power is "
         f"{convention}, window {window}, fitted over [{band[0]:g}, {band[1]:g}) cycles/pixel."
     )
-    print(format_table(header, rows))
-    print(f"\n{caption}\nExponents of ring means are smaller by 1 than those of |k| × ring mean.")
+    print(caption)
+    for table in survey_tables(found):
+        print(f"\n{table.title}\n{format_table(table.header, table.rows)}")
+        print(textwrap.fill(table.convention, 100))
     if not report.has_plotly():
         print(f"No page written to {output}: plotly is not installed (pip install plotly).")
         return
-    from spectralkd.figures.spectra import plot_spectra
+    from spectralkd.figures.survey import write_survey
 
-    known = {label: fit for label, fit in fits.items() if fit}
-    table = format_table(header, rows, style="html")
-    sections = [("Plot", plot_spectra(measured, known)), ("Exponents", table)]
-    report.write_report(output, "Power spectra", [*sections, ("How measured", f"<p>{caption}</p>")])
-    print(f"Interactive plots: {output}")
+    write_survey(found, output, model, caption)
+    print(f"\nInteractive plots: {output}")
 
 
-def _fit_row(label: str, spectrum: Spectrum, fit: PowerLaw | None) -> tuple[str, ...]:
-    rings = str(len(spectrum.frequency))
-    if fit is None:
-        return label, rings, "fewer than 3 rings in the band", "–"
-    return label, rings, f"{fit.exponent:.3f} ± {fit.stderr:.3f}", f"{fit.r_squared:.3f}"
+def _layouts(given: list[str]) -> Layouts:
+    """One layout for all layers, or those of single ones by name."""
+    if len(given) == 1 and "=" not in given[0]:
+        return cast(Layout, given[0])
+    for each in given:
+        if "=" not in each:
+            raise ValueError(f"layout: expected LAYER=LAYOUT, or one layout for all, got {each!r}")
+    return {layer: cast(Layout, kind) for layer, _, kind in (g.rpartition("=") for g in given)}
 
 
 # --- training -------------------------------------------------------------------------------------

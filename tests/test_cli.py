@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from spectralkd import cli
@@ -61,16 +62,43 @@ def test_spectra_prints_exponents_and_writes_a_page(tmp_path: Path) -> None:
     done = run("spectra", "--images", 200, "--model", "wrn10_1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[2].startswith("images ")
-    name, rings, exponent, *_ = lines[2].split()
+    start = lines.index("Exponents") + 3
+    name, rings, exponent, *_ = lines[start].split()
     assert (name, rings) == ("images", "16")
     assert -1.8 < float(exponent) < -1.4
-    assert [line.split()[0] for line in lines[4:8]] == ["group1", "group2", "group3", "group3,"]
+    names = [line.split()[0] for line in lines[start + 2 : start + 6]]
+    assert names == ["group1", "group2", "group3", "group3,"]
+    start = lines.index("Blocks") + 3
+    assert [line.split()[:4] for line in lines[start : start + 3]] == [
+        ["group1.0", "32×32", "nchw", "1"],
+        ["group2.0", "16×16", "nchw", "2"],
+        ["group3.0", "8×8", "nchw", "4"],
+    ]
+    start = lines.index("Aliasing") + 3
+    assert lines[start].split()[1:3] == ["2×2", "16×16"]
     assert "wrn10_1 (untrained, seed 0, batch statistics) on 200 images of photos" in done.stdout
     page = (tmp_path / "spectra.html").read_text()
     assert "Plotly.newPlot" in page
     assert re.search(r"<td>group2\s*</td>", page)
     assert "activations" in done.stderr  # the progress bar
+
+
+def test_a_page_on_a_network_of_a_zoo(tmp_path: Path) -> None:
+    """Its images are cut to its size and normalized as it expects them."""
+    generator = torch.Generator().manual_seed(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(2):
+        pixels = torch.randint(0, 256, (250, 260, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(tmp_path / "pictures" / f"{number}.png")
+    options = ["--model", "timm/vit_tiny_patch16_224", "--layout", "blocks.2=tokens"]
+    done = run("spectra", *options, "--data", "imagefolder", "--root", "pictures", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    blocks = [line.split()[:4] for line in done.stdout.splitlines() if line.startswith("blocks.")]
+    assert blocks[-12:] == [[f"blocks.{n}", "14×14", "tokens", "16"] for n in range(12)]
+    assert re.search(r"patch_embed\.proj +16×16 +14×14 ", done.stdout)
+    page = (tmp_path / "spectra.html").read_text()
+    assert page.count("Plotly.newPlot") == 3
+    assert "<h1>Power spectra of timm/vit_tiny_patch16_224</h1>" in page
 
 
 def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
@@ -95,6 +123,9 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--model", "wrn29_4"], "model 'wrn29_4': expected a depth"),
         (["--layers", "gruop1"], "such as group1"),
         (["--band", 0.4, 0.42], "band: expected at least 3 rings"),
+        (["--layout", "chw"], "layout: expected one of 'nchw', 'nhwc', 'tokens', got 'chw'"),
+        (["--layout", "nchw", "--layout", "a=nhwc"], "layout: expected LAYER=LAYOUT, or one"),
+        (["--model", "timm/vit_tiny_patch16_224"], "does not take images of shape (3, 32, 32)"),
         (["--images", 0], "count: expected at least one image"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
     ],

@@ -73,6 +73,8 @@ def depth_profile(
         raise ValueError("batches: expected at least one image, got an empty data set")
     images = first if isinstance(first, Tensor) else first[0]
     names = block_layers(model, images) if layers is None else layers
+    if not names:
+        raise ValueError("layers: the network has no repeated blocks of maps; name its layers")
     known = find_layouts(model, images, names, layout)
     views = layer_views(
         model,
@@ -89,10 +91,7 @@ def block_layers(model: nn.Module, images: Tensor) -> list[str]:
     """The repeated parts of a network whose outputs are maps, in their order.
 
     They are the outermost modules whose class occurs more than once, containers and whole stages
-    aside: the residual blocks of a ResNet, the blocks of a transformer.
-
-    Raises:
-        ValueError: there is none.
+    aside: the residual blocks of a ResNet, the blocks of a transformer. A network may have none.
     """
     found = map_layers(model, images)
     modules = dict(model.named_modules())
@@ -108,8 +107,6 @@ def block_layers(model: nn.Module, images: Tensor) -> list[str]:
         repeated = may_be_block(modules[name]) and counts[type(modules[name])] > 1
         if name in found and repeated and not inside:
             blocks.append(name)
-    if not blocks:
-        raise ValueError("layers: the network has no repeated blocks of maps; name its layers")
     return blocks
 
 
