@@ -7,13 +7,16 @@ Chrome or Chromium), as pictures too, which code hosts show.
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib.util
 import os
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 from tqdm import tqdm
 
 
@@ -25,9 +28,20 @@ def run(path: Path) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
     beside = path.with_suffix(".ipynb.new")
     nbformat.write(notebook, beside)
     os.replace(beside, path)
+
+
+def smaller(picture: str) -> str:
+    """A base64 PNG in 128 colors: half the bytes."""
+    shown = Image.open(BytesIO(base64.b64decode(picture))).convert("RGB").quantize(128)
+    file = BytesIO()
+    shown.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def main() -> None:

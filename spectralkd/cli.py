@@ -169,7 +169,7 @@ def spectra(
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
 ) -> None:
     """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
-    source = load_data(data, "validation", root=root, image_size=image_size or 224)
+    source = load_data(data, "validation", root=root, image_size=image_size)
     source = source if images is None else source.subset(images)
     torch.manual_seed(seed)
     if pretrained:

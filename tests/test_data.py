@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from spectralkd.data import DATASETS, load_data
 from spectralkd.data.images import ImageData, normalized
-from spectralkd.data.photos import PHOTOS, photographs, photos
+from spectralkd.data.photos import LARGEST, PHOTOS, photographs, photos
 from spectralkd.spectra.power import RadialPowerSpectrum
 from spectralkd.spectra.powerlaw import fit_power_law
 
@@ -50,6 +55,39 @@ def test_normalisation_makes_training_photos_standard() -> None:
     assert (images.std((0, 2, 3)) - 1).abs().max() < 1e-3
     raw, _ = next(iter(train.batches(3000, normalize=False)))
     torch.testing.assert_close(normalized(raw, train), images)
+
+
+def test_photos_of_32_pixels_stay_the_same() -> None:
+    digest = hashlib.sha256(photos("train").images.numpy().tobytes()).hexdigest()
+    assert digest == "0d225482c863f45a327d765891ca56abbb8c93af1523c2a29674df20cb43b8f1"
+
+
+@pytest.mark.parametrize(
+    ("side", "classes", "train", "validation"),
+    [(8, 15, 200, 100), (64, 15, 200, 100), (150, 15, 40, 20), (224, 12, 40, 20)],
+)
+def test_photos_of_other_sizes(side: int, classes: int, train: int, validation: int) -> None:
+    for split, count in (("train", train), ("validation", validation)):
+        data = load_data("photos", split, image_size=side)
+        assert data.images.shape == (count * classes, side, side, 3)
+        assert len(data.classes) == classes
+        assert data.labels.bincount().tolist() == [count] * classes
+    flat = data.images.flatten(1)
+    assert len(flat.unique(dim=0)) > 0.98 * len(data)
+
+
+def test_photos_of_224_pixels_are_cut_from_photographs_at_full_size() -> None:
+    data = photos("validation", 224)
+    assert not {"chelsea", "coins", "text"} & set(data.classes)
+    first = data.images[data.labels == data.classes.index("astronaut")][0]
+    assert torch.equal(first, photographs()["astronaut"][:224, 256 : 256 + 224])
+
+
+def test_photos_refuse_sizes_that_they_cannot_give() -> None:
+    assert len(photos(image_size=LARGEST).classes) == 2
+    for side in (7, LARGEST + 1):
+        with pytest.raises(ValueError, match=f"image_size: expected 8 to 437 .* got {side}"):
+            load_data("photos", image_size=side)
 
 
 def test_photographs_are_whole() -> None:
@@ -94,13 +132,178 @@ def test_cifar_is_found_by_its_own_folder_too(data_root: Path) -> None:
     assert len(load_data("cifar100", "train", root=data_root / "cifar-100-python")) == 50_000
 
 
-def test_cifar_without_network_or_files_says_where_to_put_it(tmp_path: Path, monkeypatch) -> None:
-    def offline(*args: object, **kwargs: object) -> None:
-        raise OSError("no network")
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CIFAR-100 of four images as an archive, whose MD5 sums torchvision expects meanwhile."""
+    place = tmp_path / "made" / "cifar-100-python"
+    place.mkdir(parents=True)
+    batch = {
+        "data": torch.arange(4 * 3072).view(4, 3072).byte().numpy(),
+        "fine_labels": [3, 1, 2, 0],
+    }
+    kind, sums = datasets.CIFAR100, {}
+    for name, content in {
+        "train": batch,
+        "test": batch,
+        "meta": {"fine_label_names": ["apple", "fish", "baby", "bear"]},
+    }.items():
+        (place / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5((place / name).read_bytes()).hexdigest()
+    file = tmp_path / "made" / kind.filename
+    with tarfile.open(file, "w:gz") as tar:
+        tar.add(place, place.name)
+    monkeypatch.setattr(kind, "tgz_md5", hashlib.md5(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(kind, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(kind, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums["meta"]})
+    return file
 
+
+def offline(*args: object, **kwargs: object) -> None:
+    raise OSError("no network")
+
+
+def test_cifar_comes_from_the_hub(archive: Path, tmp_path: Path, monkeypatch) -> None:
+    def hub(repo: str, filename: str, *, repo_type: str, local_dir: Path) -> str:
+        assert (filename, repo_type) == (archive.name, "dataset")
+        return str(archive.rename(local_dir / filename))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hub)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", offline)
+    data = load_data("cifar100", root=tmp_path)
+    assert data.labels.tolist() == [3, 1, 2, 0]
+    assert data.images[0, 0, 0].tolist() == [0, 0, 0]
+    assert data.images[0, 0, 7].tolist() == [7, 7, 7]
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    assert len(load_data("cifar100", "train", root=tmp_path)) == 4  # asks no one any more
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "another file"])
+def test_cifar_comes_from_the_official_server_where_the_hub_fails(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    def hub(repo: str, filename: str, *, local_dir: Path, **_: object) -> str:
+        if wrong == "nothing":
+            offline()
+        (local_dir / filename).write_bytes(b"something else")
+        return str(local_dir / filename)
+
+    def official(url: str, path: str) -> None:
+        Path(path).write_bytes(archive.read_bytes())
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hub)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", official)
+    said = {"nothing": "no network", "another file": "has another MD5 sum"}[wrong]
+    with pytest.warns(UserWarning, match=f"cifar100: not from the Hugging Face Hub .*{said}"):
+        data = load_data("cifar100", root=tmp_path)
+    assert data.classes == ("apple", "fish", "baby", "bear")
+
+
+@pytest.mark.filterwarnings("ignore:cifar100. not from the Hugging Face Hub")
+def test_cifar_without_network_or_files_says_where_to_put_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
     with pytest.raises(RuntimeError, match="cifar100: not complete in .*no network"):
         load_data("cifar100", root=tmp_path)
+
+
+# --- Tiny ImageNet --------------------------------------------------------------------------------
+
+WNIDS = ("n01443537", "n02123045")
+
+
+def make_tiny(place: Path, *, official: bool) -> Path:
+    """Two classes of two images in each split; gray, by class, split and number."""
+    (place / "val").mkdir(parents=True)
+    lines = []
+    for number in (1, 0):
+        for label, wnid in enumerate(WNIDS):
+            train = place / "train" / wnid / ("images" if official else "")
+            val = place / "val" / ("images" if official else wnid)
+            for folder, name, gray in (
+                (train, f"{wnid}_{number}.JPEG", 100 + 50 * label + 10 * number),
+                (val, f"val_{2 * number + label}.JPEG", 50 * label + 10 * number),
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+                image = Image.new("L", (64, 64), gray)
+                image.paste(255, (0, 0, 1, 64))  # the left edge, to see that nothing is cut off
+                image.save(folder / name, quality=100)
+            lines.append(f"val_{2 * number + label}.JPEG\t{wnid}\t0\t0\t63\t63\n")
+    if official:
+        (place / "val" / "val_annotations.txt").write_text("".join(lines))
+        (place / "words.txt").write_text(f"{WNIDS[0]}\tgoldfish, Carassius auratus\nn09\tother\n")
+    return place
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_tiny_imagenet_in_both_layouts(tmp_path: Path, official: bool) -> None:
+    place = make_tiny(tmp_path / "tiny-imagenet-200", official=official)
+    for split, grays in (("train", [100, 110, 150, 160]), ("validation", [0, 10, 50, 60])):
+        data = load_data("tiny-imagenet", split, root=tmp_path)
+        assert data.classes == (("goldfish", WNIDS[1]) if official else WNIDS)
+        images, labels = next(iter(data.batches(4, normalize=False)))
+        assert images.shape == (4, 3, 64, 64)
+        assert labels.tolist() == [0, 0, 1, 1]
+        assert images[:, 0, 32, 40].mul(255).round().tolist() == pytest.approx(grays, abs=1)
+        assert (images[:, 0, :, 0] > 0.9).all()
+    assert len(load_data("tiny-imagenet", root=place)) == 4
+    small = load_data("tiny-imagenet", root=place, image_size=32)
+    assert next(iter(small.batches(4)))[0].shape == (4, 3, 32, 32)
+
+
+def test_tiny_imagenet_is_downloaded_to_the_default_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny(tmp_path / "made" / "tiny-imagenet-200", official=True)
+    with zipfile.ZipFile(tmp_path / "tiny.zip", "w") as packed:
+        for file in (tmp_path / "made").rglob("*.*"):
+            packed.write(file, file.relative_to(tmp_path / "made"))
+
+    def official(url: str, root: str, filename: str, md5: str) -> None:
+        assert url == "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+        assert md5 == "90528d7ca1a48142e341f4ef8d21d0de"
+        (Path(root) / filename).write_bytes((tmp_path / "tiny.zip").read_bytes())
+
+    default = tmp_path / "cache"
+    monkeypatch.setenv("SPECTRALKD_DATA", str(default))
+    with monkeypatch.context() as without:
+        without.setattr("torchvision.datasets.utils.download_url", offline)
+        with pytest.raises(
+            RuntimeError, match=r"not in .*cache.*no network.*tiny-imagenet-200\.zip"
+        ):
+            load_data("tiny-imagenet")
+    assert not list(default.iterdir())
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", official)
+    assert len(load_data("tiny-imagenet", "train")) == 4
+    assert [entry.name for entry in default.iterdir()] == ["tiny-imagenet-200"]
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", offline)
+    assert len(load_data("tiny-imagenet")) == 4
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"root: expected .*empty.*stanford\.edu/tiny"):
+        load_data("tiny-imagenet", root=tmp_path / "empty")
+
+
+def test_tiny_imagenet_without_images_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split / WNIDS[0]).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="root: no train image of tiny-imagenet-200 found"):
+        load_data("tiny-imagenet", "train", root=tmp_path)
+
+
+def test_the_real_tiny_imagenet_is_taken_whole(data_root: Path) -> None:
+    root = data_root / "tiny-imagenet-20"
+    if not root.is_dir():
+        pytest.skip("no part of Tiny ImageNet beside CIFAR-100")
+    data = load_data("tiny-imagenet", root=root)
+    assert (len(data), len(data.classes)) == (1000, 20)
+    path = sorted((root / "val" / data.classes[0]).iterdir())[0]
+    (images, labels), *_ = data.subset(20).batches(20, normalize=False)
+    assert labels.tolist() == list(range(20))
+    assert torch.equal((images[0] * 255).byte(), pil_to_tensor(Image.open(path).convert("RGB")))
+
+
+# --- image files ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -122,6 +325,7 @@ def test_a_folder_of_images_in_three_layouts(folder: Path) -> None:
     assert labels.tolist() == [0, 0, 0, 1]
     assert images[1, :, 0, 0].mul(255).round().tolist() == [1, 100, 200]
     assert tuple(load_data("imagefolder", root=folder / "val").classes) == ("cat", "dog")
+    assert next(iter(load_data("imagefolder", root=folder).batches(1)))[0].shape[-1] == 224
     alone = load_data("imagefolder", root=folder / "val" / "cat")
     assert (len(alone), tuple(alone.classes)) == (3, ("cat",))
     assert len(data.subset(2)) == 2

@@ -233,7 +233,9 @@ def test_figures_share_their_scales() -> None:
     figure = sensitivity_figure({"a": sensitivity, "b": sensitivity})
     assert [trace.coloraxis for trace in figure.data] == ["coloraxis"] * 2
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 100)
-    rings = [ring_scrambling(net, data, name, progress=False) for name in ("group1", "group2")]
-    curves = scrambling_figure(rings).data
-    assert [trace.name for trace in curves] == ["group1", "group1", "group2", "group2"]
-    assert list(curves[1].y) == rings[0].loss.tolist()
+    rings = {name: ring_scrambling(net, data, name, progress=False) for name in ("group1", "bn")}
+    figure = scrambling_figure(rings)
+    assert [trace.name for trace in figure.data] == ["group1", "bn"]
+    assert list(figure.layout.yaxis.range) == [0, 100]
+    rise = (rings["bn"].loss - rings["bn"].clean_loss).tolist()
+    assert list(scrambling_figure(rings, value="loss").data[1].y) == rise

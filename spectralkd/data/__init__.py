@@ -1,9 +1,10 @@
 """Image data sets by name in ``DATASETS``.
 
-``photos``       32×32 crops of scikit-image's photographs; nothing to download
-``cifar10``      CIFAR-10 and CIFAR-100, downloaded where they are missing
+``photos``         crops of scikit-image's photographs; nothing to download
+``cifar10``        CIFAR-10 and CIFAR-100, downloaded where they are missing
 ``cifar100``
-``imagefolder``  image files of your own, such as ImageNet
+``tiny-imagenet``  Tiny ImageNet, downloaded where it is missing
+``imagefolder``    image files of your own, such as ImageNet
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from spectralkd.data.cifar import cifar
 from spectralkd.data.folder import image_folder
 from spectralkd.data.images import ImageData
 from spectralkd.data.photos import photos
+from spectralkd.data.tiny_imagenet import tiny_imagenet
 from spectralkd.registry import find
 
 Split = Literal["train", "validation"]
@@ -28,6 +30,7 @@ DATASETS: dict[str, Callable[..., ImageData]] = {
     "photos": photos,
     "cifar10": partial(cifar, "cifar10"),
     "cifar100": partial(cifar, "cifar100"),
+    "tiny-imagenet": tiny_imagenet,
     "imagefolder": image_folder,
 }
 
@@ -37,32 +40,38 @@ def load_data(
     split: Split = "validation",
     *,
     root: str | Path | None = None,
-    image_size: int = 224,
+    image_size: int | None = None,
 ) -> ImageData:
     """A data set by name.
 
     Args:
         name: one of ``DATASETS``, or ``"package.module:function"`` for a function of your own
-            that takes ``split``, ``root`` and ``image_size``, or some of them, and returns an
-            ``ImageArray`` or ``ImageFiles``.
+            that takes ``split``, ``root`` and ``image_size`` (which needs a default), or some of
+            them, and returns an ``ImageArray`` or ``ImageFiles``.
         split: ``"train"`` or ``"validation"``.
         root: CIFAR: the folder that holds torchvision's copy, or gets it (default: the
             environment variable ``SPECTRALKD_DATA``, or ``~/.cache/spectralkd``).
-            ``imagefolder``: a folder with ``train`` and ``val`` folders of one folder a class,
-            or with one folder a class, or with images only.
-        image_size: side in pixels to which ``imagefolder`` scales and cuts its images.
+            ``tiny-imagenet``: the folder ``tiny-imagenet-200`` or the one that holds it; only the
+            default gets it where it is missing. ``imagefolder``: a folder with ``train`` and
+            ``val`` folders of one folder a class, or with one folder a class, or with images only.
+        image_size: side of the images in pixels: to which ``imagefolder`` (default 224) and
+            ``tiny-imagenet`` (default 64) scale and cut theirs, or of the crops of ``photos``
+            (default 32, 8 to 437). CIFAR takes none, and has 32.
 
     Raises:
-        ValueError: an unknown name or split; ``imagefolder`` without a root.
+        ValueError: an unknown name or split; ``imagefolder`` without a root; an image size that
+            ``photos`` cannot give.
         TypeError: a function of your own returned something else.
-        FileNotFoundError: the root does not exist, or holds no image.
-        RuntimeError: CIFAR is missing and cannot be downloaded.
+        FileNotFoundError: the root does not exist, or holds no image or no Tiny ImageNet.
+        RuntimeError: CIFAR or Tiny ImageNet is missing and cannot be downloaded.
     """
     check_choice("split", split, Split)
     load = find("data", name, DATASETS)
     if root is not None and not Path(root).is_dir():
         raise FileNotFoundError(f"root: expected an existing folder, got {str(root)!r}")
-    given: dict[str, Any] = {"split": split, "root": root, "image_size": image_size}
+    given: dict[str, Any] = {"split": split, "root": root}
+    if image_size is not None:
+        given["image_size"] = image_size
     taken = inspect.signature(load).parameters
     data = load(**{key: value for key, value in given.items() if key in taken})
     if not isinstance(data, ImageData):

@@ -11,6 +11,12 @@ from torchvision import datasets
 from spectralkd.data.images import ImageFiles
 
 
+def data_place(root: str | Path | None) -> Path:
+    """The folder of downloaded data sets, or the one given; ``root`` as in ``load_data``."""
+    default = os.environ.get("SPECTRALKD_DATA") or Path.home() / ".cache" / "spectralkd"
+    return Path(root or default)
+
+
 def image_folder(split: str, root: str | Path | None, image_size: int = 224) -> ImageFiles:
     """A folder of image files; arguments and errors as ``load_data``.
 
@@ -21,7 +27,7 @@ def image_folder(split: str, root: str | Path | None, image_size: int = 224) -> 
     names = ("train",) if split == "train" else ("val", "validation", "test")
     place = next((p for name in names if (p := Path(root) / name).is_dir()), Path(root))
     try:
-        dataset = _Folder(str(place), loader=_open_image)
+        dataset = _Folder(str(place), loader=open_image)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"root: no image found in {str(place)!r}: {error}") from None
     return ImageFiles(dataset, image_size, tuple(dataset.classes))
@@ -35,7 +41,8 @@ class _Folder(datasets.ImageFolder):
         return [Path(directory).name], {".": 0}
 
 
-def _open_image(path: str) -> Image.Image:
+def open_image(path: str) -> Image.Image:
+    """An RGB image; a ValueError with the path where it is none."""
     try:
         return Image.open(path).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:

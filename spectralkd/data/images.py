@@ -88,9 +88,10 @@ class ImageFiles:
 
     Attributes:
         dataset: any map-style ``Dataset`` of (PIL image, label).
-        image_size: side of the square images that ``batches`` gives: the shorter side is scaled
-            to 8/7 of it and the center cut out, the usual 256 and 224.
+        image_size: side of the square images that ``batches`` gives, cut out of the center.
         classes, mean, std: as ``ImageArray``.
+        crop: part of the shorter side that is cut out: images are scaled until ``image_size`` is
+            this part of it. 7/8 is the usual 224 of 256; 1 keeps square images whole.
     """
 
     dataset: Dataset[tuple[Image.Image, int]]
@@ -98,6 +99,7 @@ class ImageFiles:
     classes: tuple[str, ...]
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    crop: float = 7 / 8
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -113,7 +115,7 @@ class ImageFiles:
     def batches(self, size: int, *, normalize: bool = True) -> Batches:
         """As ``ImageArray.batches``."""
         steps: list[Callable[[Any], Any]] = [
-            v2.Resize(self.image_size * 8 // 7, antialias=True),
+            v2.Resize(int(self.image_size / self.crop), antialias=True),
             v2.CenterCrop(self.image_size),
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),

@@ -11,8 +11,12 @@ from torch import Tensor
 
 from spectralkd.data.images import ImageArray
 
-# Mean and standard deviation of the training crops, by channel (the tests measure them again).
+# Mean and standard deviation of the 32×32 training crops, by channel (the tests measure them
+# again); larger crops, which are close to them, are normalized by the same.
 PHOTOS_MEAN, PHOTOS_STD = (0.4750, 0.3932, 0.3684), (0.2490, 0.2060, 0.2103)
+
+# Sides of crops in pixels: up to the largest, two photographs remain.
+SMALLEST, LARGEST = 8, 437
 
 PHOTOS = (
     "astronaut.png",
@@ -45,28 +49,50 @@ def photographs() -> dict[str, Tensor]:
     return {name.split(".")[0]: _pixels(Image.open(folder / name)) for name in PHOTOS}
 
 
-def photos(split: str = "validation") -> ImageArray:
-    """32×32 crops of ``photographs``, labelled by photograph; no download, always the same.
+def photos(split: str = "validation", image_size: int = 32) -> ImageArray:
+    """Square crops of ``photographs``, labelled by photograph; no download, always the same.
 
-    Each photograph is reduced by a whole factor to a short side of about 170 pixels and cut in
-    two across its long side: 200 training crops lie on a regular grid over the one half, 100
-    validation crops over the other.
+    Each photograph is reduced by a whole factor to a short side of about 170 pixels, or of 170/32
+    of larger crops than 32×32, and cut in two across its long side: 200 training crops lie on a
+    regular grid over the one half, 100 validation crops over the other. Of crops larger than
+    64×64, which overlap more, there are 40 and 20.
+
+    Nothing is enlarged: a photograph whose halves are smaller than 8/7 of the crop is left out,
+    and its class with it. All 15 give crops up to 150 pixels, 12 up to 224, two up to 437.
+
+    Args:
+        split: ``"train"`` or ``"validation"``.
+        image_size: side of the crops in pixels, 8 to 437.
+
+    Raises:
+        ValueError: another image size.
     """
-    crops, labels = [], []
-    rows, columns = (10, 20) if split == "train" else (10, 10)
-    names = []
-    for label, (name, photograph) in enumerate(photographs().items()):
-        names.append(name)
+    if not SMALLEST <= image_size <= LARGEST:
+        raise ValueError(
+            f"image_size: expected {SMALLEST} to {LARGEST} pixels, which the photographs give, "
+            f"got {image_size}"
+        )
+    crops: list[Tensor] = []
+    labels, names = [], []
+    side = 170 / 32 * max(32, image_size)
+    if image_size <= 64:
+        rows, columns = (10, 20) if split == "train" else (10, 10)
+    else:
+        rows, columns = (10, 4) if split == "train" else (5, 4)
+    for name, photograph in photographs().items():
         image = Image.fromarray(photograph.numpy())
-        pixels = _pixels(image.reduce(max(1, round(min(image.size) / 170))))
+        pixels = _pixels(image.reduce(max(1, round(min(image.size) / side))))
         if pixels.shape[0] > pixels.shape[1]:
             pixels = pixels.transpose(0, 1)
         middle = pixels.shape[1] // 2
+        if min(pixels.shape[0], middle) * 7 < image_size * 8:
+            continue
+        names.append(name)
         half = pixels[:, :middle] if split == "train" else pixels[:, middle:]
-        for y in torch.linspace(0, half.shape[0] - 32, rows).round().int().tolist():
-            for x in torch.linspace(0, half.shape[1] - 32, columns).round().int().tolist():
-                crops.append(half[y : y + 32, x : x + 32])
-                labels.append(label)
+        for y in torch.linspace(0, half.shape[0] - image_size, rows).round().int().tolist():
+            for x in torch.linspace(0, half.shape[1] - image_size, columns).round().int().tolist():
+                crops.append(half[y : y + image_size, x : x + image_size])
+                labels.append(len(names) - 1)
     return ImageArray(
         torch.stack(crops), torch.tensor(labels), tuple(names), PHOTOS_MEAN, PHOTOS_STD
     )

@@ -14,8 +14,8 @@ from spectralkd.figures.style import COLORS, SYMBOLS, frequency_axis, layout
 _PANELS = (
     ("exponent", "exponent of the ring mean"),
     ("high_share", "share of power at |k| ≥ 1/4 cycles/pixel"),
-    ("correlation_length", "correlation length (pixels of the map)"),
-    ("image_correlation_length", "correlation length (pixels of the image)"),
+    ("correlation_length", "correlation length (map pixels)"),
+    ("image_correlation_length", "correlation length (image pixels)"),
 )
 
 
@@ -28,7 +28,9 @@ def depth_figure(
         networks: what ``depth_profile`` returns, by the network's name. The axis is the share of
             blocks passed, so that networks of any depth compare.
     """
-    figure = make_subplots(2, 2, subplot_titles=[label for _, label in _PANELS])
+    figure = make_subplots(
+        2, 2, subplot_titles=[label for _, label in _PANELS], vertical_spacing=0.14
+    )
     for number, (name, blocks) in enumerate(networks.items()):
         depth = [(place + 1) / len(blocks) for place in range(len(blocks))]
         for panel, (key, _) in enumerate(_PANELS):
@@ -49,8 +51,9 @@ def depth_figure(
                 row=panel // 2 + 1,
                 col=panel % 2 + 1,
             )
-    figure.update_layout(**(layout(title) | {"height": 640}))
-    figure.update_layout(margin_t=80 if title else 50)
+    below = {"orientation": "h", "y": -0.12}
+    figure.update_layout(**(layout(title) | {"height": 640, "legend": below}))
+    figure.update_layout(margin_t=80 if title else 50, legend_groupclick="togglegroup")
     figure.update_xaxes(range=[0, 1.04])
     figure.update_xaxes(title="share of blocks passed", row=2)
     figure.update_yaxes(rangemode="tozero", row=2)
@@ -97,5 +100,5 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
     )
     figure.update_xaxes(tickvals=[0, 0.25, 0.5, 0.75, 1], ticktext=None, row=1, col=2)
     figure.update_layout(**layout(title))
-    figure.update_layout(margin_t=80 if title else 50)
+    figure.update_layout(margin_t=80 if title else 50, legend_font_size=10)
     return figure

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Literal
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+from torch import Tensor
 
 from spectralkd.analysis.sensitivity import FourierSensitivity, RingScrambling
 from spectralkd.figures.style import COLORS, SYMBOLS, layout
 
+Value = Literal["error", "loss"]
+_UNITS = {"error": "%", "loss": "nats"}
+_LABELS = {"error": "error (%)", "loss": "rise of the loss (nats)"}
+
 
 def sensitivity_figure(
-    networks: Mapping[str, FourierSensitivity], title: str | None = None
+    networks: Mapping[str, FourierSensitivity],
+    title: str | None = None,
+    *,
+    value: Value = "error",
 ) -> go.Figure:
     """Errors under noise of each frequency, one heat map a network, with one scale of colors.
 
     Args:
         networks: what ``fourier_sensitivity`` returns, by the network's name.
         title: above the figure; default: none.
+        value: the ``"error"`` in percent, or how far the ``"loss"`` rises, in nats.
     """
-    names = [f"{name}: {s.clean_error:.1f} % without noise" for name, s in networks.items()]
+    unit = _UNITS[value]
+    names = [
+        f"{name}<br>{getattr(s, f'clean_{value}'):.3g} {unit} without noise"
+        for name, s in networks.items()
+    ]
     figure = make_subplots(1, len(names), subplot_titles=names, horizontal_spacing=0.08)
     for column, sensitivity in enumerate(networks.values(), start=1):
         figure.add_trace(
             go.Heatmap(
                 x=sensitivity.horizontal.numpy(),
                 y=sensitivity.vertical.numpy(),
-                z=sensitivity.error.numpy(),
+                z=_shown(sensitivity, value).numpy(),
                 coloraxis="coloraxis",
-                hovertemplate="kx = %{x:.3f}, ky = %{y:.3f} cycles/pixel<br>%{z:.1f} %",
+                hovertemplate="kx = %{x:.3f}, ky = %{y:.3f} cycles/pixel<br>%{z:.3g} " + unit,
             ),
             1,
             column,
@@ -40,42 +54,50 @@ def sensitivity_figure(
     figure.update_yaxes(title="ky (cycles/pixel)", col=1)
     figure.update_layout(**layout(title))
     figure.update_layout(
-        margin_t=80 if title else 50,
-        coloraxis={"colorscale": "Cividis", "cmin": 0, "cmax": 100, "colorbar_title": "error (%)"},
+        margin_t=90 if title else 60,
+        coloraxis={"colorscale": "Cividis", "colorbar_title": _LABELS[value]},
     )
+    if value == "error":
+        figure.update_layout(coloraxis={"cmin": 0, "cmax": 100})
     return figure
 
 
-def scrambling_figure(layers: Sequence[RingScrambling], title: str | None = None) -> go.Figure:
-    """Error and loss against the ring whose phases are random, one curve a layer.
+def scrambling_figure(
+    layers: Mapping[str, RingScrambling],
+    title: str | None = None,
+    *,
+    value: Value = "error",
+) -> go.Figure:
+    """Error or loss against the ring whose phases are random, one curve a layer.
 
     Args:
-        layers: what ``ring_scrambling`` returns, of one network.
+        layers: what ``ring_scrambling`` returns, by the name of the curve. The dotted lines are
+            the undisturbed networks.
         title: above the figure; default: none.
+        value: as ``sensitivity_figure``.
     """
-    panels = (("error", "clean_error", "error (%)"), ("loss", "clean_loss", "cross-entropy (nats)"))
-    figure = make_subplots(1, 2, horizontal_spacing=0.12)
-    for number, result in enumerate(layers):
-        for column, (value, _, _) in enumerate(panels, start=1):
-            figure.add_trace(
-                go.Scatter(
-                    x=result.frequency.numpy(),
-                    y=getattr(result, value).numpy(),
-                    name=result.layer,
-                    legendgroup=result.layer,
-                    showlegend=column == 1,
-                    mode="lines+markers",
-                    line={"color": COLORS[number % len(COLORS)]},
-                    marker={"size": 5, "symbol": SYMBOLS[number % 5]},
-                ),
-                1,
-                column,
+    figure = go.Figure()
+    levels = {result.clean_error if value == "error" else 0.0 for result in layers.values()}
+    for level in sorted(levels):
+        figure.add_hline(level, line={"dash": "dot", "color": "#888"})
+    for number, (name, result) in enumerate(layers.items()):
+        figure.add_trace(
+            go.Scatter(
+                x=result.frequency.numpy(),
+                y=_shown(result, value).numpy(),
+                name=name,
+                mode="lines+markers",
+                line={"color": COLORS[number % len(COLORS)]},
+                marker={"size": 5, "symbol": SYMBOLS[number % 5]},
             )
-    for column, (_, clean, label) in enumerate(panels, start=1):
-        level = getattr(layers[0], clean)
-        figure.add_hline(level, line={"dash": "dot", "color": "#888"}, row=1, col=column)
-        figure.update_yaxes(title=label, rangemode="tozero", row=1, col=column)
-    figure.update_yaxes(range=[0, 100], row=1, col=1)
+        )
     figure.update_xaxes(title="scrambled ring, |k| (cycles per pixel of the layer)", range=[0, 0.5])
+    figure.update_yaxes(title=_LABELS[value], rangemode="tozero")
+    if value == "error":
+        figure.update_yaxes(range=[0, 100])
     figure.update_layout(**layout(title))
     return figure
+
+
+def _shown(found: FourierSensitivity | RingScrambling, value: Value) -> Tensor:
+    return found.error if value == "error" else found.loss - found.clean_loss
