@@ -36,6 +36,7 @@ from spectralkd.figures import report
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.base import method_options
+from spectralkd.losses.taps import Resize
 from spectralkd.models import create_model
 from spectralkd.models.features import Statistics
 from spectralkd.models.layout import Layout, Layouts
@@ -189,7 +190,7 @@ def spectra(
         layers.split(",") if layers else None,
         ring=ring,
         window=window,
-        layout=_layouts(layout or []),
+        layout=_layouts(layout) if layout else None,
         statistics=statistics,
         batch_size=batch_size,
         band=band,
@@ -213,14 +214,14 @@ def spectra(
     print(f"\nInteractive plots: {output}")
 
 
-def _layouts(given: list[str]) -> Layouts:
+def _layouts(texts: list[str]) -> Layouts:
     """One layout for all layers, or those of single ones by name."""
-    if len(given) == 1 and "=" not in given[0]:
-        return cast(Layout, given[0])
-    for each in given:
-        if "=" not in each:
-            raise ValueError(f"layout: expected LAYER=LAYOUT, or one layout for all, got {each!r}")
-    return {layer: cast(Layout, kind) for layer, _, kind in (g.rpartition("=") for g in given)}
+    if len(texts) == 1 and "=" not in texts[0]:
+        return cast(Layout, texts[0])
+    for text in texts:
+        if "=" not in text:
+            raise ValueError(f"layout: expected LAYER=LAYOUT, or one layout for all, got {text!r}")
+    return {layer: cast(Layout, kind) for layer, _, kind in (t.rpartition("=") for t in texts)}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -316,6 +317,18 @@ def distill(
         list[str] | None,
         typer.Option(help="Option of the method as name=value; may be repeated."),
     ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Layers to compare as TEACHER_LAYER=STUDENT_LAYER, one pair a stage; default: "
+            "the networks' stage tables."
+        ),
+    ] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="As in the command spectra.")] = None,
+    resize: Annotated[
+        Resize | None,
+        typer.Option(help="How the larger map of a stage comes to the size of the smaller."),
+    ] = None,
     tracker: Annotated[
         str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
     ] = None,
@@ -329,6 +342,9 @@ def distill(
             method=method,
             teacher=teacher_run,
             options=options,
+            layers=_pairs(layers) if layers else None,
+            layout=_layouts(layout) if layout else None,
+            resize=resize,
             tracker=tracker,
             stop=_terminated(),
         )
@@ -418,6 +434,16 @@ def _report(run: Run) -> None:
     )
     if is_main_process():
         print(f"{run.path}: {errors} after epoch {last['epoch']}")
+
+
+def _pairs(texts: list[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        teacher, equals, student = text.partition("=")
+        if not (teacher and equals and student):
+            raise ValueError(f"layers: expected TEACHER_LAYER=STUDENT_LAYER, got {text!r}")
+        pairs.append((teacher, student))
+    return pairs
 
 
 def _method_options(method: str, given: list[str]) -> dict[str, Any]:

@@ -17,6 +17,13 @@ def tiny(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), pool, nn.Linear(6, num_classes))
 
 
+def patches(num_classes: int) -> nn.Module:
+    """A transformer of 8×8 tokens and a class token for images of 32×32 pixels."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(32, 4, num_classes=num_classes, embed_dim=16, depth=2, num_heads=2)
+
+
 def few(split: Split) -> ImageArray:
     return photos(split).subset(60)
 

@@ -125,7 +125,7 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--band", 0.4, 0.42], "band: expected at least 3 rings"),
         (["--layout", "chw"], "layout: expected one of 'nchw', 'nhwc', 'tokens', got 'chw'"),
         (["--layout", "nchw", "--layout", "a=nhwc"], "layout: expected LAYER=LAYOUT, or one"),
-        (["--model", "timm/vit_tiny_patch16_224"], "does not take images of shape (3, 32, 32)"),
+        (["--model", "timm/vit_tiny_patch16_224"], "takes, got (3, 32, 32)"),
         (["--images", 0], "count: expected at least one image"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
     ],
@@ -135,6 +135,20 @@ def test_a_wrong_input_ends_in_one_line(args: list[object], says: str, tmp_path:
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--layers", "group1"], "layers: expected TEACHER_LAYER=STUDENT_LAYER, got 'group1'"),
+        (["--layers", "=group1"], "layers: expected TEACHER_LAYER=STUDENT_LAYER, got '=group1'"),
+        (["--layers", "group1=group1", "--layout", "a", "--layout", "b"], "layout: expected LAYER"),
+    ],
+)
+def test_wrong_pairs_of_layers_end_in_one_line(args: list[str], says: str, tmp_path: Path) -> None:
+    done = run("distill", "demo", "--run", "r", "--teacher", "t", *args, cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert says in done.stderr
 
 

@@ -497,7 +497,7 @@ def test_images_that_do_not_fit_are_explained() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(self.conv(x).relu().flatten(1))
 
-    with pytest.raises(ValueError, match=r"image_shape: expected the \(3, H, W\) of images that F"):
+    with pytest.raises(ValueError, match=r"images: expected the \(3, H, W\) that F"):
         skd.Distiller(Flat(), Flat(), "at")
     assert skd.Distiller(Flat(), Flat(), "at", image_shape=(3, 16, 16))(images(16), LABELS)
 

@@ -251,6 +251,28 @@ def test_without_a_teacher_the_recipes_is_trained_first(tmp_path: Path) -> None:
     assert len(again.read_metrics()) == 1
 
 
+def test_layers_of_any_two_networks_are_paired_and_kept_in_the_configuration(
+    tmp_path: Path,
+) -> None:
+    """A transformer without batch norms teaches a WideResNet's layers of other sizes."""
+    recipe = tiny(
+        teacher_model="own_parts:patches", student_model="wrn10_1", epochs=1, train_images=40
+    )
+    teacher = train(recipe, tmp_path / "teacher", progress=False).path
+    pairs = [("blocks.0", "group1"), ("blocks.1", "group3.0.bn1")]
+    paired = partial(distill, recipe, tmp_path / "run", teacher=teacher, progress=False)
+    run = paired(layers=pairs, layout={"blocks.0": "tokens"}, resize="pool")
+    (line,) = run.read_metrics()
+    assert {"overhaul", "l1", "cps"} <= line.keys()
+    config = run.read_config()
+    assert config["layers"] == [list(pair) for pair in pairs]
+    assert (config["layout"], config["resize"]) == ({"blocks.0": "tokens"}, "pool")
+    with pytest.raises(ValueError, match="resize was 'pool', now 'bilinear'|resize"):
+        paired(layers=pairs, layout={"blocks.0": "tokens"}, resize="bilinear")
+    with pytest.raises(ValueError, match="layers"):
+        paired(resize="pool")
+
+
 def test_held_out_images_are_never_trained_on(tmp_path: Path) -> None:
     data = photos("train")
     rest, held = hold_out(data, 500)

@@ -199,7 +199,7 @@ def test_networks_of_the_zoos_show_their_layouts(name: str, layer: str, shown: s
 
 def test_images_that_a_network_does_not_take_are_refused_on_the_panel(photos: ImageArray) -> None:
     shown = SpectrumExplorer({"vit": create_model("timm/vit_tiny_patch16_224")}, photos, name="h")
-    assert "the network does not take images of shape (3, 32, 32)" in shown.background.error
+    assert "that VisionTransformer takes, got (3, 32, 32)" in shown.background.error
     assert list(shown.spectra) == ["images"]
 
 

@@ -91,6 +91,8 @@ class Distiller(nn.Module):
             shape = image_shape or next(filter(None, known), (3, 32, 32))
         else:
             shape = tuple(images.shape[1:])
+        # As given, for the configuration of a run.
+        self.connection = given(layers=layers, layout=layout, resize=resize)
         self.layers = paired_layers(self.teacher, student, self.method, layers)
         self._reads = [Reads() for _ in networks]
         if self.method.reads is not None:
@@ -222,3 +224,8 @@ def _make(method: str | Method, options: dict[str, Any]) -> Method:
             f"got {', '.join(unknown)}"
         )
     return kind(**options)
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Those of the arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}

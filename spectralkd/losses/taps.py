@@ -95,13 +95,7 @@ def read_layers(
     found = []
     for network, names in zip(networks, layers, strict=True):
         like = next(network.parameters(), images)
-        try:
-            known = find_layouts(network, images.to(like.dtype), names, layout, least=1)
-        except RuntimeError as error:
-            raise ValueError(
-                f"image_shape: expected the (3, H, W) of images that {type(network).__name__} "
-                f"takes, got {tuple(images.shape[1:])}: {error}"
-            ) from error
+        known = find_layouts(network, images.to(like.dtype), names, layout, least=1)
         found.append([known[name] for name in names])
     common = []
     for number, stage in enumerate(zip(*found, strict=False)):

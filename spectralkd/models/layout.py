@@ -142,8 +142,9 @@ def find_layouts(
         least: pixels of the shorter side of a map.
 
     Raises:
-        ValueError: an unknown layer (with the nearest names) or one that did not run; an output
-            that is no map of such a size, or one of several possible layouts (with the choices).
+        ValueError: images that the network does not take; an unknown layer (with the nearest
+            names) or one that did not run; an output that is no map of such a size, or one of
+            several possible layouts (with the choices).
     """
     check_layers(model, layers)
     seen = _Pass(model, images, least)
@@ -213,9 +214,9 @@ class _Pass:
             try:
                 model(pair.to(model_device(model)))
             except Exception as error:
-                shape = tuple(images.shape[1:])
                 raise ValueError(
-                    f"images: the network does not take images of shape {shape}: {error}"
+                    f"images: expected the (3, H, W) that {type(model).__name__} takes, got "
+                    f"{tuple(images.shape[1:])}: {error}"
                 ) from error
         shown = [self._shown(output) for output in self.outputs.values()]
         self.sizes = {size for size in shown if size and self._fits(*size)}

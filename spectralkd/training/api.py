@@ -17,13 +17,17 @@ from spectralkd.data import load_data
 from spectralkd.data.images import ImageData, hold_out
 from spectralkd.losses import find_method, method_name
 from spectralkd.losses.base import chosen_options, method_options
-from spectralkd.losses.distiller import Distiller
+from spectralkd.losses.distiller import Distiller, given
+from spectralkd.losses.taps import Pairs, Resize
 from spectralkd.models import create_model
+from spectralkd.models.layout import Layouts
 from spectralkd.models.weights import load_weights
 from spectralkd.training.accelerator import make_accelerator
 from spectralkd.training.loop import Loop
 from spectralkd.training.recipes import FREE_FIELDS, Recipe
 from spectralkd.training.run_folder import Run, file_digest
+
+MARGIN_IMAGES = 256
 
 # Options of a method that are fields of the recipe.
 RECIPE_OPTIONS = ("alpha", "beta", "gamma")
@@ -82,6 +86,9 @@ def distill(
     method: str = "spectral",
     teacher: str | Path | None = None,
     options: dict[str, Any] | None = None,
+    layers: Pairs | None = None,
+    layout: Layouts = None,
+    resize: Resize | None = None,
     tracker: str | None = None,
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
@@ -94,6 +101,8 @@ def distill(
         teacher: a finished run's folder, or a file of weights; if omitted, the recipe's teacher
             is trained first, in the folder ``teacher`` of the run.
         options: the method's own arguments; they override the recipe's alpha, beta and gamma.
+        layers, layout, resize: as ``Distiller``. Margins that no batch norm gives are measured
+            over 256 of the training images.
 
     Raises:
         as ``train``; also ValueError where the teacher's run is unfinished or of another network.
@@ -106,7 +115,8 @@ def distill(
         teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
     weights = _teacher_weights(Path(teacher), recipe.teacher_model)
     accelerator = make_accelerator(recipe, run, tracker)
-    config = _config(recipe, "distill", recipe.student_model, method, chosen)
+    connection = given(layers=layers, layout=layout, resize=resize)
+    config = _config(recipe, "distill", recipe.student_model, method, chosen) | connection
     folder = _claim(accelerator, run, config | {"teacher_sha256": file_digest(weights)})
     if folder.finished:
         return folder
@@ -116,8 +126,9 @@ def distill(
     load_weights(teacher_model, weights)
     torch.manual_seed(recipe.seed)
     student = create_model(recipe.student_model, classes)
-    shape = _image_shape(validation)
-    distiller = Distiller(teacher_model, student, method, image_shape=shape, **chosen)
+    count = MARGIN_IMAGES if find_method(method).needs_margins else 1
+    images, _ = next(iter(training.subset(count).batches(count)))
+    distiller = Distiller(teacher_model, student, method, images=images, **connection, **chosen)
     Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
     return folder
 
@@ -154,6 +165,7 @@ def fit(
     config["recipe"] = {k: v for k, v in config["recipe"].items() if k not in _NOT_FITTED}
     config["parameters"] = sum(p.numel() for p in distiller.student.parameters())
     config["images"] = [len(training), len(validation)]
+    config |= distiller.connection
     folder = _claim(accelerator, run, config)
     if folder.finished:
         load_weights(distiller.student, folder.weights_file)
@@ -195,12 +207,6 @@ def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, Ima
     if recipe.validation_images:
         validation = validation.subset(recipe.validation_images)
     return training, validation
-
-
-def _image_shape(data: ImageData) -> tuple[int, int, int]:
-    images, _ = next(iter(data.subset(1).batches(1)))
-    _, channels, height, width = images.shape
-    return channels, height, width
 
 
 def _teacher_weights(path: Path, network: str) -> Path:
