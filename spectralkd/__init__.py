@@ -24,6 +24,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spectralkd.analysis.activations import activation_spectra as activation_spectra
     from spectralkd.analysis.agreement import stage_agreement as stage_agreement
+    from spectralkd.analysis.depth import depth_profile as depth_profile
+    from spectralkd.analysis.sensitivity import fourier_sensitivity as fourier_sensitivity
+    from spectralkd.analysis.sensitivity import ring_scrambling as ring_scrambling
     from spectralkd.data import DATASETS as DATASETS
     from spectralkd.data import load_data as load_data
     from spectralkd.figures.spectra import plot_spectra as plot_spectra
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from spectralkd.losses.distiller import Distiller as Distiller
     from spectralkd.models import MODELS as MODELS
     from spectralkd.models import create_model as create_model
+    from spectralkd.models.layout import map_layers as map_layers
     from spectralkd.models.stage import Stage as Stage
     from spectralkd.spectra.correlation import ring_correlation as ring_correlation
     from spectralkd.spectra.power import RadialPowerSpectrum as RadialPowerSpectrum
@@ -46,6 +50,9 @@ if TYPE_CHECKING:
 _PLACES = {
     "activation_spectra": "analysis.activations",
     "stage_agreement": "analysis.agreement",
+    "depth_profile": "analysis.depth",
+    "fourier_sensitivity": "analysis.sensitivity",
+    "ring_scrambling": "analysis.sensitivity",
     "DATASETS": "data",
     "load_data": "data",
     "plot_spectra": "figures.spectra",
@@ -54,6 +61,7 @@ _PLACES = {
     "Distiller": "losses.distiller",
     "MODELS": "models",
     "create_model": "models",
+    "map_layers": "models.layout",
     "Stage": "models.stage",
     "ring_correlation": "spectra.correlation",
     "RadialPowerSpectrum": "spectra.power",

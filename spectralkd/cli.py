@@ -30,7 +30,7 @@ from spectralkd.bench.speed import (
     bench_widgets,
     cpu_capabilities,
 )
-from spectralkd.data import load_data
+from spectralkd.data import DATASETS, load_data
 from spectralkd.data.images import ImageFiles, suited
 from spectralkd.figures import report
 from spectralkd.figures.tables import Style, format_table
@@ -118,7 +118,7 @@ def options(
 @app.command()
 def spectra(
     data: Annotated[
-        str, typer.Option(help="photos, cifar10, cifar100, imagefolder or package.module:function.")
+        str, typer.Option(help=f"{', '.join(DATASETS)} or package.module:function.")
     ] = "photos",
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     image_size: Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import nbformat
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -21,11 +22,24 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PAT
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
+ZOO = """
+import spectralkd as skd
+from spectralkd.widgets.explorer import SpectrumExplorer
+
+names = {"ViT": "timm/vit_tiny_patch16_224", "ConvNeXt": "torchvision/convnext_tiny"}
+networks = {key: skd.create_model(name) for key, name in names.items()}
+SpectrumExplorer(networks, skd.load_data("photos", image_size=224), images=4)
+"""
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("lab")
     for name in ("03_activation_spectra", "05_distillation"):
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
+    zoo = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ZOO)])
+    zoo.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(zoo, folder / "zoo.ipynb")
     with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
         yield address
     for run in find_runs(folder / "runs"):
@@ -90,6 +104,24 @@ def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
 
     page.page.get_by_label("conv", exact=True).check()
     until(page, f"{SPECTRA}._fullData.some(trace => trace.name?.startsWith('conv'))")
+    assert page.errors == []
+    page.page.close()
+
+
+def test_the_explorer_shows_a_transformer_and_a_convnext(context: Any, address: str) -> None:
+    page = Page(context, address, "zoo.ipynb")
+    page.run_all()
+    assert page.failures() == []
+    table = "document.querySelector('.jupyter-widgets table')?.innerText"
+    curves = f"{SPECTRA}._fullData.map(trace => trace.name).join()"
+    until(page, f"{curves}.includes('blocks.11: α')")
+    rows = page.page.evaluate(f"{table}").splitlines()
+    assert any(row.split()[:3] == ["blocks.11", "14×14", "tokens"] for row in rows)
+    page.page.get_by_label("Network", exact=True).select_option("ConvNeXt")
+    until(page, f"{curves}.includes('features.5')")
+    until(page, f"{table}.includes('nhwc')")
+    rows = page.page.evaluate(f"{table}").splitlines()
+    assert any(row.split()[:3] == ["features.5", "14×14", "nhwc"] for row in rows)
     assert page.errors == []
     page.page.close()
 
