@@ -112,16 +112,19 @@ def test_the_explorer_shows_a_transformer_and_a_convnext(context: Any, address: 
     page = Page(context, address, "zoo.ipynb")
     page.run_all()
     assert page.failures() == []
-    table = "document.querySelector('.jupyter-widgets table')?.innerText"
-    curves = f"{SPECTRA}._fullData.map(trace => trace.name).join()"
-    until(page, f"{curves}.includes('blocks.11: α')")
-    rows = page.page.evaluate(f"{table}").splitlines()
-    assert any(row.split()[:3] == ["blocks.11", "14×14", "tokens"] for row in rows)
+    rows = "[...document.querySelectorAll('.jupyter-widgets table tr')]"
+    cells = "[...row.cells].slice(0, 3).map(cell => cell.innerText).join(' ')"
+
+    def shown(*expected: str) -> None:
+        until(page, f"{rows}.some(row => {cells} == '{' '.join(expected)}')")
+
+    shown("blocks.11", "14×14", "tokens")
     page.page.get_by_label("Network", exact=True).select_option("ConvNeXt")
-    until(page, f"{curves}.includes('features.5')")
-    until(page, f"{table}.includes('nhwc')")
-    rows = page.page.evaluate(f"{table}").splitlines()
-    assert any(row.split()[:3] == ["features.5", "14×14", "nhwc"] for row in rows)
+    shown("features.5", "14×14", "nchw")  # a stage ends in a permutation of its axes
+    page.page.get_by_label("features.5.0.block.2", exact=True).check()
+    shown("features.5.0.block.2", "14×14", "nhwc")
+    curves = f"{SPECTRA}._fullData.map(trace => trace.name).join()"
+    until(page, f"{curves}.includes('features.5.0.block.2: α')")
     assert page.errors == []
     page.page.close()
 
