@@ -36,6 +36,7 @@ from spectralkd.figures import report
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.base import method_options
+from spectralkd.losses.distiller import given
 from spectralkd.losses.taps import Resize
 from spectralkd.models import create_model
 from spectralkd.models.features import Statistics
@@ -48,7 +49,6 @@ from spectralkd.reproduction.study import RESULTS, run_study, study_state
 from spectralkd.spectra.power import Ring, Window
 from spectralkd.training import api
 from spectralkd.training.accelerator import is_main_process
-from spectralkd.training.loop import Stopped
 from spectralkd.training.recipes import (
     RECIPES,
     Preset,
@@ -58,6 +58,7 @@ from spectralkd.training.recipes import (
     recipe_options,
 )
 from spectralkd.training.run_folder import Run
+from spectralkd.training.together import Stopped
 
 app = typer.Typer(
     add_completion=False,
@@ -227,15 +228,17 @@ def _layouts(texts: list[str]) -> Layouts:
 # --- training -------------------------------------------------------------------------------------
 
 
-def _recipe_command(fixed: str | None = None) -> Callable[..., Any]:
+def _recipe_command(fixed: str | None = None, without: tuple[str, ...] = ()) -> Callable[..., Any]:
     """Make a command of a function whose parameter ``recipe`` is a finished ``Recipe``.
 
-    Its name (unless ``fixed``), its preset and every field become parameters of the command. They
-    are built from the dataclass, so that a field is described in one place only.
+    Its name (unless ``fixed``), its preset and every field but those of ``without`` become
+    parameters of the command. They are built from the dataclass, so that a field is described in
+    one place only.
     """
+    fields = {name: of for name, of in recipe_options().items() if name not in without}
     added = [
         _parameter(name, _option_type(kind), typer.Option(help=_help(text), show_default=False))
-        for name, (kind, text) in recipe_options().items()
+        for name, (kind, text) in fields.items()
     ]
     if fixed is None:
         preset = typer.Option(help="Numbers of the paper, or of Heo et al.")
@@ -254,7 +257,7 @@ def _recipe_command(fixed: str | None = None) -> Callable[..., Any]:
         @functools.wraps(command)
         def wrapped(**given: Any) -> None:
             name, preset = given.pop("recipe", fixed), given.pop("preset", "paper")
-            changes = {field: given.pop(field) for field in recipe_options()}
+            changes = {field: given.pop(field) for field in fields}
             changes = {field: value for field, value in changes.items() if value not in (None, [])}
             if "drops" in changes:
                 changes["drops"] = tuple(changes["drops"])
@@ -299,13 +302,27 @@ def train(
     _report(api.train(recipe, run, role=role, tracker=tracker, stop=_terminated()))
 
 
-@_recipe_command()
+@_recipe_command(without=("seed",))
 def distill(
     recipe: Recipe,
-    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
+    run: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the run, an unfinished one is resumed; of several methods or seeds, "
+            "the folder of their runs METHOD-SEED."
+        ),
+    ],
     method: Annotated[
-        str, typer.Option(help=f"{', '.join(METHODS)} or package.module:Class.")
-    ] = "spectral",
+        list[str] | None,
+        typer.Option(
+            help=f"{', '.join(METHODS)} or package.module:Class; may be repeated: all students of "
+            "a seed are trained behind one pass of the teacher; default: spectral."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help=f"{recipe_options()['seed'][1][:-1]}; may be repeated; default: 0."),
+    ] = None,
     teacher_run: Annotated[
         Path | None,
         typer.Option(
@@ -315,7 +332,10 @@ def distill(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="Option of the method as name=value; may be repeated."),
+        typer.Option(
+            help="Option of the method as name=value, of one of several as METHOD.name=value; "
+            "may be repeated."
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
@@ -334,21 +354,30 @@ def distill(
     ] = None,
 ) -> None:
     """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
-    options = _method_options(method, option or [])
-    _report(
-        api.distill(
-            recipe,
-            run,
-            method=method,
-            teacher=teacher_run,
-            options=options,
-            layers=_pairs(layers) if layers else None,
-            layout=_layouts(layout) if layout else None,
-            resize=resize,
-            tracker=tracker,
-            stop=_terminated(),
-        )
+    connection = given(
+        layers=_pairs(layers) if layers else None,
+        layout=_layouts(layout) if layout else None,
+        resize=resize,
     )
+    methods, seeds = list(dict.fromkeys(method or ["spectral"])), seed or [recipe.seed]
+    options = {name: _method_options(name, option or [], methods) for name in methods}
+    several = len(methods) * len(seeds) > 1
+    students = [
+        api.StudentRun(
+            replace(recipe, seed=number),
+            run / f"{name.rpartition(':')[2]}-{number}" if several else run,
+            name,
+            options[name],
+            connection,
+        )
+        for number in dict.fromkeys(seeds)
+        for name in methods
+    ]
+    stop = _terminated()
+    if teacher_run is None:
+        teacher_run = api.train(recipe, run / "teacher", tracker=tracker, stop=stop).path
+    for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
+        _report(made)
 
 
 @app.command("recipe")
@@ -446,12 +475,17 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _method_options(method: str, given: list[str]) -> dict[str, Any]:
-    """``name=value`` as the types of the method's defaults."""
+def _method_options(method: str, given: list[str], methods: list[str]) -> dict[str, Any]:
+    """``name=value`` or ``method.name=value`` as the types of the method's defaults."""
     defaults = method_options(find_method(method))
     options: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
+        of, _, last = name.rpartition(".")
+        if of in methods:
+            if of != method:
+                continue
+            name = last
         if not equals or name not in defaults:
             raise ValueError(
                 f"option: expected name=value with a name among "

@@ -88,7 +88,7 @@ def test_the_loop_does_what_a_plain_loop_does(tmp_path: Path) -> None:
     assert [line["ce"] for line in lines] == pytest.approx(means, rel=1e-5)
     assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.01])
     errors = evaluate(model, photos().subset(60))
-    assert (lines[-1]["top1_error"], lines[-1]["top5_error"]) == pytest.approx(errors)
+    assert [lines[-1][name] for name in errors._fields] == pytest.approx(list(errors))
 
 
 def test_a_teacher_learns_the_photographs(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_teacher_learns_the_photographs(tmp_path: Path) -> None:
     assert lines[-1]["top1_error"] < 60  # of 15 classes: chance is 93
 
 
-def test_evaluation_counts_errors() -> None:
+def test_evaluation_counts_errors_and_measures_the_likelihood() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -107,9 +107,12 @@ def test_evaluation_counts_errors() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.logits.expand(len(x), -1)
 
-    top1, top5 = evaluate(Fixed(), photos())
+    data = photos()
+    top1, top5, nll = evaluate(Fixed(), data)
     assert top1 == pytest.approx(100 * 14 / 15, abs=1e-4)  # it says the last of 15 classes
     assert top5 == pytest.approx(100 * 10 / 15, abs=1e-4)
+    likelihood = torch.arange(15.0).log_softmax(0)[data.labels]
+    assert nll == pytest.approx(-float(likelihood.mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -184,15 +187,14 @@ def test_a_replayed_run_is_the_plain_one(method: str, tmp_path: Path, monkeypatc
     """
     played = []
 
-    def record(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        result = torch.empty(0)
+    def record(call: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+        results: list[Tensor] = []
 
-        def play() -> Tensor:
-            nonlocal result
+        def play() -> list[Tensor]:
             played.append(1)
             again = call()
-            result = result.new_empty(again.shape) if result.numel() == 0 else result
-            return result.copy_(again)
+            results.extend(value.clone() for value in again[len(results) :])
+            return [old.copy_(new) for old, new in zip(results, again, strict=True)]
 
         return play
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,8 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from spectralkd.losses import find_method, method_name
 from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options
 from spectralkd.losses.taps import Pairs, Reads, Resize, margins, paired_layers, read_layers
-from spectralkd.models.features import FeatureReader, evaluation
+from spectralkd.models.features import FeatureReader, Statistics, evaluation
 from spectralkd.models.layout import Layouts
+
+# Logits and the maps of layers, for each mode of the teacher's batch norms.
+TeacherPasses = dict[Statistics, tuple[Tensor, dict[str, Tensor]]]
 
 
 class Distiller(nn.Module):
@@ -110,7 +113,7 @@ class Distiller(nn.Module):
             FeatureReader(network, own) for network, own in zip(networks, self.layers, strict=True)
         ]
         # Teacher's pass; student's pass with the loss: what ``compile`` replaces.
-        self._passes: tuple[Callable[..., Any], ...] = (self._readers[0], self._terms)
+        self._passes: tuple[Callable[..., Any], ...] = (self._readers[0], self.terms)
         self._required = [parameter.requires_grad for parameter in student.parameters()]
         self.begin(self.phases[0])
 
@@ -148,20 +151,29 @@ class Distiller(nn.Module):
             teacher = self.read_teacher(images)
         return self._passes[1](images, labels, teacher)
 
-    def read_teacher(self, images: Tensor) -> Reading:
-        """What the teacher makes of images, its batch norms in the phase's mode."""
+    def read_teacher(self, images: Tensor, passes: TeacherPasses | None = None) -> Reading:
+        """What the teacher makes of images, its batch norms in the phase's mode.
+
+        Args:
+            images: (N, 3, H, W).
+            passes: what the teacher made of these very images for other distillers, which is
+                used and added to; see ``share_teacher``.
+        """
         if self.teacher is None:
             return Reading.absent(images)
-        with_gradient = self.method.needs_image_gradient
-        if with_gradient:
-            images = images.detach().requires_grad_()
         statistics = self.phase.teacher_statistics
-        with evaluation(self.teacher, statistics), torch.set_grad_enabled(with_gradient):
-            logits, maps = self._passes[0](images)
+        if self.method.needs_image_gradient:  # a graph of its own for each student
+            images, passes = images.detach().requires_grad_(), None
+        known = passes if passes is not None else {}
+        if statistics not in known:
+            with_gradient = torch.set_grad_enabled(self.method.needs_image_gradient)
+            with evaluation(self.teacher, statistics), with_gradient:
+                known[statistics] = self._passes[0](images)
+        logits, maps = known[statistics]
         return Reading(images, logits, self._reads[0].maps(maps))
 
-    def _terms(self, images: Tensor, labels: Tensor, teacher: Reading) -> dict[str, Tensor]:
-        """The student's pass and the loss."""
+    def terms(self, images: Tensor, labels: Tensor, teacher: Reading) -> dict[str, Tensor]:
+        """The student's pass and the loss; as ``forward``, but never compiled."""
         student = Reading.absent(images)
         if self.phase.student:
             kernels: AbstractContextManager[Any] = nullcontext()
@@ -192,7 +204,7 @@ class Distiller(nn.Module):
 
             return choose
 
-        self._passes = (compiled(self._readers[0]), compiled(self._terms))
+        self._passes = (compiled(self._readers[0]), compiled(self.terms))
 
     def close(self) -> None:
         """Take the hooks off both networks and let the student require gradients as before."""
@@ -206,6 +218,29 @@ class Distiller(nn.Module):
         if self.teacher is not None:
             self.teacher._apply(fn, recurse)
         return self
+
+
+def share_teacher(distillers: Sequence[Distiller]) -> None:
+    """Read the teacher of several distillers by one set of hooks.
+
+    One pass then serves all of them, where ``read_teacher`` is given the same ``passes``. Call
+    it before any of them is compiled.
+
+    Raises:
+        ValueError: the distillers have different teachers.
+    """
+    readers = [d for d in distillers if d.teacher is not None]
+    if any(d.teacher is not readers[0].teacher for d in readers):
+        raise ValueError("distillers: expected one teacher, the same object, got several")
+    if len(readers) < 2:
+        return
+    for distiller in readers:
+        distiller._readers[0].remove()
+    layers = dict.fromkeys(layer for distiller in readers for layer in distiller.layers[0])
+    shared = FeatureReader(readers[0]._readers[0].model, tuple(layers))
+    for distiller in readers:
+        distiller._readers[0] = shared
+        distiller._passes = (shared, distiller._passes[1])
 
 
 def _make(method: str | Method, options: dict[str, Any]) -> Method:

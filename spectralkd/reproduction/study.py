@@ -28,9 +28,9 @@ from spectralkd.reproduction.records import (
 )
 from spectralkd.training.api import distill, train
 from spectralkd.training.evaluate import evaluate
-from spectralkd.training.loop import Stopped
 from spectralkd.training.recipes import Recipe
 from spectralkd.training.run_folder import Run, file_digest, made_with
+from spectralkd.training.together import Stopped
 
 Status = Literal["recorded", "unfinished", "missing", "waiting"]
 
@@ -192,10 +192,9 @@ def _save_weights(run: Run, folder: Path, name: str, record: Record, root: str |
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    top1, top5 = evaluate(model, load_data("cifar100", root=root))
+    errors = evaluate(model, load_data("cifar100", root=root))
     about = {name: record[name] for name in ("name", "size", "config")}
-    errors = {"top1_error": top1, "top5_error": top5}
-    save_half(model, folder / f"{network}-{name}.safetensors", about | errors)
+    save_half(model, folder / f"{network}-{name}.safetensors", about | errors._asdict())
 
 
 def _summary(record: Record) -> str:

@@ -5,13 +5,15 @@ The same call trains on a CPU, a GPU or, under ``accelerate launch``, on several
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData, hold_out
@@ -26,6 +28,7 @@ from spectralkd.training.accelerator import make_accelerator
 from spectralkd.training.loop import Loop
 from spectralkd.training.recipes import FREE_FIELDS, Recipe
 from spectralkd.training.run_folder import Run, file_digest
+from spectralkd.training.together import run_together
 
 MARGIN_IMAGES = 256
 
@@ -36,6 +39,12 @@ RECIPE_OPTIONS = ("alpha", "beta", "gamma")
 _NOT_FITTED = (
     *("data", "root", "image_size", "train_images", "validation_images", "holdout"),
     *("teacher_model", "student_model", *RECIPE_OPTIONS),
+)
+
+# What the batches that a student sees depend on, and how they pass through the networks.
+_BATCHES = (
+    *("data", "root", "image_size", "train_images", "validation_images", "holdout"),
+    *("batch_size", "seed", "precision", "compile"),
 )
 
 
@@ -75,7 +84,8 @@ def train(
     training, validation = _load_both(recipe, accelerator)
     torch.manual_seed(recipe.seed)
     distiller = Distiller(None, create_model(name, len(training.classes)), "baseline")
-    Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
+    loop = Loop(distiller, validation, recipe, folder, accelerator)
+    run_together([loop], training, progress=progress, stop=stop)
     return folder
 
 
@@ -107,30 +117,103 @@ def distill(
     Raises:
         as ``train``; also ValueError where the teacher's run is unfinished or of another network.
     """
-    known = method_options(find_method(method))
-    chosen = {name: getattr(recipe, name) for name in RECIPE_OPTIONS if name in known}
-    chosen |= options or {}
+    connection = given(layers=layers, layout=layout, resize=resize)
+    student = StudentRun(recipe, run, method, options or {}, connection)
     if teacher is None:
+        find_method(method)  # refused before the teacher is trained
         place = Path(run) / "teacher"
         teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
-    weights = _teacher_weights(Path(teacher), recipe.teacher_model)
-    accelerator = make_accelerator(recipe, run, tracker)
-    connection = given(layers=layers, layout=layout, resize=resize)
-    config = _config(recipe, "distill", recipe.student_model, method, chosen) | connection
-    folder = _claim(accelerator, run, config | {"teacher_sha256": file_digest(weights)})
-    if folder.finished:
-        return folder
-    training, validation = _load_both(recipe, accelerator)
-    classes = len(training.classes)
-    teacher_model = create_model(recipe.teacher_model, classes)
-    load_weights(teacher_model, weights)
-    torch.manual_seed(recipe.seed)
-    student = create_model(recipe.student_model, classes)
-    count = MARGIN_IMAGES if find_method(method).needs_margins else 1
+    (made,) = distill_together([student], teacher, tracker=tracker, progress=progress, stop=stop)
+    return made
+
+
+@dataclass(frozen=True)
+class StudentRun:
+    """One of several students of a teacher; fields as the arguments of ``distill``.
+
+    Attributes:
+        connection: ``layers``, ``layout`` and ``resize``, where they are given.
+    """
+
+    recipe: Recipe
+    run: str | Path
+    method: str = "spectral"
+    options: dict[str, Any] = field(default_factory=dict)
+    connection: dict[str, Any] = field(default_factory=dict)
+
+
+def distill_together(
+    students: Sequence[StudentRun],
+    teacher: str | Path,
+    *,
+    tracker: str | None = None,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> list[Run]:
+    """Distill one teacher into several students.
+
+    Students that see the same batches (of one seed, batch size and data set) are trained side by
+    side, behind one pass of the teacher; the others one after another. Each run is what
+    ``distill`` makes of it alone, on a CPU to the last bit.
+
+    Args:
+        students: any number; their recipes name one teacher.
+        teacher: a finished run's folder, or a file of weights.
+        tracker, progress, stop: as ``train``.
+
+    Raises:
+        as ``distill``. A run whose loss is not finite ends; the others go on.
+    """
+    networks = {student.recipe.teacher_model for student in students}
+    if len(networks) != 1:
+        raise ValueError(f"students: expected recipes of one teacher, got {sorted(networks)}")
+    weights = _teacher_weights(Path(teacher), networks.pop())
+    digest = file_digest(weights)
+    waiting: dict[tuple[Any, ...], list[tuple[StudentRun, Run, Accelerator]]] = defaultdict(list)
+    runs = []
+    for student in students:
+        recipe = student.recipe
+        accelerator = make_accelerator(recipe, student.run, tracker)
+        options = _all_options(student)
+        config = _config(recipe, "distill", recipe.student_model, student.method, options)
+        config |= student.connection | {"teacher_sha256": digest}
+        folder = _claim(accelerator, student.run, config)
+        runs.append(folder)
+        if not folder.finished:
+            batches = tuple(getattr(recipe, name) for name in _BATCHES)
+            waiting[batches].append((student, folder, accelerator))
+    for group in waiting.values():
+        recipe, accelerator = group[0][0].recipe, group[0][2]
+        training, validation = _load_both(recipe, accelerator)
+        teacher_model = create_model(recipe.teacher_model, len(training.classes))
+        load_weights(teacher_model, weights)
+        loops = []
+        for student, folder, accelerator in group:
+            distiller = _distiller(student, teacher_model, training)
+            loops.append(Loop(distiller, validation, student.recipe, folder, accelerator))
+        run_together(loops, training, progress=progress, stop=stop)
+    return runs
+
+
+def _all_options(student: StudentRun) -> dict[str, Any]:
+    known = method_options(find_method(student.method))
+    chosen = {name: getattr(student.recipe, name) for name in RECIPE_OPTIONS if name in known}
+    return chosen | student.options
+
+
+def _distiller(student: StudentRun, teacher: nn.Module, training: ImageData) -> Distiller:
+    torch.manual_seed(student.recipe.seed)
+    network = create_model(student.recipe.student_model, len(training.classes))
+    count = MARGIN_IMAGES if find_method(student.method).needs_margins else 1
     images, _ = next(iter(training.subset(count).batches(count)))
-    distiller = Distiller(teacher_model, student, method, images=images, **connection, **chosen)
-    Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
-    return folder
+    return Distiller(
+        teacher,
+        network,
+        student.method,
+        images=images,
+        **student.connection,
+        **_all_options(student),
+    )
 
 
 def fit(
@@ -170,7 +253,8 @@ def fit(
     if folder.finished:
         load_weights(distiller.student, folder.weights_file)
     else:
-        Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
+        loop = Loop(distiller, validation, recipe, folder, accelerator)
+        run_together([loop], training, progress=progress, stop=stop)
     return folder
 
 

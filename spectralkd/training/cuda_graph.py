@@ -24,10 +24,10 @@ class Replayed:
     Calling it returns what ``step`` returns; the next call overwrites that.
     """
 
-    def __init__(self, step: Callable[[Tensor, Tensor], Tensor], size: int) -> None:
+    def __init__(self, step: Callable[[Tensor, Tensor], list[Tensor]], size: int) -> None:
         self.step, self.size, self.steps = step, size, 0
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         if len(images) != self.size or self.steps < WARM_UP:
             self.steps += len(images) == self.size
             return self.step(images, labels)
@@ -40,13 +40,13 @@ class Replayed:
         return self.replay()
 
 
-def record(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record ``call`` without running it; the result replays it, always into one tensor."""
+def record(call: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+    """Record ``call`` without running it; the result replays it, always into the same tensors."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = call()
 
-    def replay() -> Tensor:
+    def replay() -> list[Tensor]:
         graph.replay()
         return result
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.nn import functional
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spectralkd.data.images import ImageData
@@ -15,16 +18,24 @@ from spectralkd.models.features import evaluation
 BATCH = 500
 
 
+class Evaluation(NamedTuple):
+    """Errors in percent, and the negative log-likelihood of the labels in nats."""
+
+    top1_error: float
+    top5_error: float
+    nll: float
+
+
 def evaluate(
     model: nn.Module, data: ImageData, accelerator: Accelerator | None = None
-) -> tuple[float, float]:
-    """Top-1 and top-5 error in percent, in evaluation mode.
+) -> Evaluation:
+    """Top-1 and top-5 error and negative log-likelihood, in evaluation mode.
 
     Args:
         model: its logits have as many columns as the data set has classes.
         data: labeled images.
         accelerator: of several processes, each evaluates a share of the images; all of them
-            return the errors of the whole set.
+            return the values of the whole set.
 
     Raises:
         ValueError: the number of logits is not that of the classes.
@@ -35,6 +46,7 @@ def evaluate(
         MulticlassAccuracy(classes, top_k=k, average="micro").to(device)
         for k in (1, min(5, classes))
     ]
+    likelihood = MeanMetric().to(device)
     if accelerator is not None and accelerator.num_processes > 1:
         data = data.select(
             torch.arange(accelerator.process_index, len(data), accelerator.num_processes)
@@ -43,8 +55,11 @@ def evaluate(
     with evaluation(model), torch.no_grad(), precision:
         for images, labels in data.batches(BATCH):
             logits = model(images.to(device, memory_format=torch.channels_last))
+            labels = labels.to(device)
             for accuracy in accuracies:
-                accuracy.update(logits, labels.to(device))
+                accuracy.update(logits, labels)
+            nll = functional.cross_entropy(logits.float(), labels)
+            likelihood.update(nll, weight=len(labels))
     # Rounded, because torchmetrics computes in float32.
     top1, top5 = (round(100 * (1 - float(accuracy.compute())), 4) for accuracy in accuracies)
-    return top1, top5
+    return Evaluation(top1, top5, round(float(likelihood.compute()), 6))

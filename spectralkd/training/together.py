@@ -1,0 +1,131 @@
+"""Feeds batches to runs in progress: to one, or to several behind one pass of their teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from spectralkd.data.augmentation import training_stream
+from spectralkd.data.images import ImageData
+from spectralkd.losses.distiller import TeacherPasses, share_teacher
+from spectralkd.training.accelerator import compiles
+from spectralkd.training.cuda_graph import Replayed
+from spectralkd.training.loop import Loop
+
+Take = Callable[[Tensor, Tensor], list[Tensor]]
+
+
+class Stopped(Exception):
+    """Runs were asked to stop, and saved their states."""
+
+
+def run_together(
+    loops: Sequence[Loop],
+    training: ImageData,
+    *,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> None:
+    """Train the students of several runs to their ends, on the same batches.
+
+    Each batch is read once, and passes once through the teacher in each mode of its batch norms
+    that the students need. Each run becomes what it would be alone, on a CPU to the last bit. Runs
+    that are behind go first, until they have caught up.
+
+    Args:
+        loops: with one teacher between them, and the same batches: seed and batch size.
+        training: see ``data``.
+        progress: show a progress bar.
+        stop: asked after each step, in one process; once it returns True, all runs save their
+            states.
+
+    Raises:
+        Stopped: see ``stop``.
+        FloatingPointError: a term of a run's loss was not finite. The others ran to their ends.
+    """
+    first = loops[0]
+    recipe, accelerator = first.recipe, first.accelerator
+    stream = training_stream(
+        training,
+        recipe.batch_size,
+        seed=recipe.seed,
+        device=accelerator.device,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=recipe.workers,
+    )
+    share_teacher([loop.distiller for loop in loops])
+    if compiles(recipe, accelerator.device):
+        # All runs of a process share one limit of recompilations.
+        torch.compiler.reset()
+        torch.compiler.config.recompile_limit = 8 * len(loops)
+    for loop in loops:
+        loop.start(stream.steps)
+    total = sum(sum(loop.epochs) for loop in loops) * stream.steps
+    done = sum(loop.done for loop in loops)
+    here: list[Loop] = []
+    failures: dict[Loop, FloatingPointError] = {}
+    hidden = not (progress and accelerator.is_main_process)
+    with tqdm(total=total, initial=done, unit="step", disable=hidden) as bar:
+        while running := [loop for loop in loops if not loop.finished and loop not in failures]:
+            at = min(loop.done for loop in running)
+            for images, labels in stream.epoch(*divmod(at, stream.steps)):
+                before, here = here, [loop for loop in running if loop.done == at]
+                if not here:
+                    break
+                changed = [loop.begin() for loop in here]
+                if any(changed) or here != before:
+                    take = _joint_step(here, len(training))
+                    bar.set_description(_description(here))
+                for loop, values in zip(here, take(images, labels), strict=True):
+                    try:
+                        loop.finish_step(values, len(labels), len(here))
+                    except FloatingPointError as error:
+                        failures[loop] = error
+                        running.remove(loop)
+                at += 1
+                bar.update(len(here))
+                if accelerator.num_processes == 1 and stop is not None and stop():
+                    _stop(running)
+            bar.set_postfix_str(", ".join(loop.last for loop in loops))
+    if failures:
+        raise next(iter(failures.values()))
+
+
+def _joint_step(loops: Sequence[Loop], images_per_epoch: int) -> Take:
+    """A step of each run on one batch, replayed as one CUDA graph where that is asked for."""
+    recipe, world = loops[0].recipe, loops[0].accelerator.num_processes
+    at = loops[0].at
+
+    def take(images: Tensor, labels: Tensor) -> list[Tensor]:
+        passes: TeacherPasses = {}
+        weight = 1.0
+        if world > 1:
+            # Processes' gradients are averaged; their shares of the last batch may differ by one.
+            batch = min(recipe.batch_size, images_per_epoch - at.step * recipe.batch_size)
+            weight = len(labels) * world / batch
+        return [loop.take(images, labels, passes, weight) for loop in loops]
+
+    twice = any(loop.distiller.method.needs_image_gradient for loop in loops)
+    if recipe.compile == "graph" and not twice:
+        return Replayed(take, recipe.batch_size)
+    return take
+
+
+def _description(loops: Sequence[Loop]) -> str:
+    first = loops[0]
+    several = f"{len(loops)} runs, " if len(loops) > 1 else ""
+    return f"{several}{first.phase.name} {first.at.epoch + 1}/{first.epochs[first.at.phase]}"
+
+
+def _stop(loops: Sequence[Loop]) -> None:
+    unfinished = [loop for loop in loops if not loop.finished]
+    if not unfinished:
+        return
+    for loop in unfinished:
+        loop.save()
+    places = ", ".join(str(loop.folder.path) for loop in unfinished)
+    raise Stopped(f"{places}: stopped; the same command resumes it")

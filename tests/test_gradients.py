@@ -1,0 +1,60 @@
+"""Are the gradients of each term those that autograd gives from the maps on?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from spectralkd.analysis.gradients import gradient_norms, gradient_shares
+from spectralkd.losses import METHODS
+from spectralkd.losses.base import Reading
+from spectralkd.losses.distiller import Distiller
+from spectralkd.models import create_model
+
+
+def small(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, stride=2, padding=1),
+        nn.Flatten(),
+        nn.Linear(width * 64, 5),
+    )
+
+
+def test_norms_are_those_of_a_pass_that_starts_at_the_map() -> None:
+    torch.manual_seed(0)
+    teacher, student = small(4), small(3)
+    pairs = [("0", "0"), ("2", "2")]
+    distiller = Distiller(teacher, student, "at", layers=pairs, image_shape=(3, 16, 16))
+    images, labels = torch.randn(6, 3, 16, 16), torch.randint(5, (6,))
+    norms = gradient_norms(distiller, images, labels)
+
+    first = student[0](images).detach().requires_grad_()
+    second = student[2](first.relu())
+    logits = student[4](second.flatten(1))
+    t = distiller.read_teacher(images)
+    terms = distiller.method(t, Reading(images, logits, (first, second)), labels)
+    for name, term in terms.items():
+        expected = torch.autograd.grad(term, (first, second), retain_graph=True)
+        found = [norms[name][layer] for layer in ("0", "2")]
+        assert found == pytest.approx([float(g.norm()) for g in expected], rel=1e-5), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_changes_and_shares_add_up(method: str) -> None:
+    torch.manual_seed(0)
+    student = create_model("wrn10_1", 10)
+    distiller = Distiller(create_model("wrn10_2", 10), student, method)
+    distiller.begin(distiller.phases[-1])
+    before = {name: value.clone() for name, value in distiller.state_dict().items()}
+    norms = gradient_norms(distiller, torch.randn(4, 3, 32, 32), torch.arange(4))
+    shares = gradient_shares(norms)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(len(of) >= 1 for of in norms.values())
+    assert all(0 <= share <= 1 for share in shares.values())
+    assert all(torch.equal(v, before[name]) for name, v in distiller.state_dict().items())
+    assert all(parameter.grad is None for parameter in distiller.parameters())
+    assert distiller.training
+    assert not any(len(m._forward_hooks) > 3 for m in student.modules())
