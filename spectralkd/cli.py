@@ -43,6 +43,7 @@ from spectralkd.models.features import Statistics
 from spectralkd.models.layout import Layout, Layouts
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.demo import HOW_MEASURED, demo_table, run_demo, write_demo
+from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.reproduction.records import Size
 from spectralkd.reproduction.study import RESULTS, run_study, study_state
@@ -397,7 +398,8 @@ def study(
     size: Annotated[
         Size | None,
         typer.Option(
-            help="full: the paper's list; small: one for two CPU cores; default: full on a GPU."
+            help="full: the paper's list, the default on a GPU; short: its questions in shorter "
+            "runs; small: small networks."
         ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
@@ -405,13 +407,22 @@ def study(
         Path, typer.Option(help="Folder for records and teachers' weights.")
     ] = RESULTS,
     root: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,
+    only: Annotated[str, typer.Option(help="Pattern of names, such as 'wrn16_1-*-0'.")] = "*",
 ) -> None:
     """Make the next missing runs behind the paper's tables and figures; list what is missing."""
-    chosen: Size = size or ("full" if _best_device() == "cuda" else "small")
+    chosen: Size = size or ("full" if _best_device() == "cuda" else "short")
     if minutes > 0:
         place = str(root) if root else None
-        run_study(chosen, minutes, runs=runs, results=results, root=place, stop=_terminated())
-    states = study_state(chosen, runs, results)
+        run_study(
+            chosen,
+            minutes,
+            runs=runs,
+            results=results,
+            root=place,
+            only=only,
+            stop=_terminated(),
+        )
+    states = study_state(chosen, runs, results, only=only)
     rows = [
         (s.job.name, str(s.job.step), s.status, f"{s.epochs} of {s.job.recipe.epochs}")
         for s in states
@@ -422,6 +433,8 @@ def study(
         for status in ("recorded", "unfinished", "missing", "waiting")
     )
     print(f"\n{chosen} list: {counts}. spectralkd study --size {chosen} --minutes 9 continues it.")
+    hours = forecast(s.job for s in states if s.status != "recorded")
+    print(f"What is missing takes at least {hours:.1f} hours on this machine, judged by one step.")
 
 
 @app.command()

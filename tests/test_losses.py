@@ -505,7 +505,10 @@ def plane_terms(
             t = reduced
         elements = {"sum": batch, "mean": t.numel()}[chosen["l1_reduction"]]
         l1 = plane_l1(t, s) / elements
-        cps = plane_cps(t, s, chosen["cps_rings"] == "complete", chosen["eps"])
+        complete = chosen["cps_rings"] == "complete"
+        cps = plane_cps(t, s, complete, chosen["eps"])
+        if chosen["cps_reduction"] == "sum":
+            cps = cps * batch * len(plain_rings(*s.shape[-2:], complete))
         terms["l1"] = terms["l1"] + weights[chosen["l1_stages"]][number] * l1
         terms["cps"] = terms["cps"] + weights[chosen["cps_stages"]][number] * cps
     factors = {"overhaul": "alpha", "l1": "beta", "cps": "gamma"}
@@ -579,6 +582,8 @@ def test_the_fused_terms_are_the_plain_ones(eps: float, layout: torch.memory_for
         ({"l1_stages": "equal"}, "l1"),
         ({"cps_stages": "overhaul"}, "cps"),
         ({"cps_rings": "all"}, "cps"),
+        ({"cps_reduction": "sum"}, "cps"),
+        ({"cps_reduction": "sum", "cps_rings": "all"}, "cps"),
         ({"teacher_map": "identity"}, "l1 cps"),
         ({"eps": 1.0}, "cps"),
         ({"alpha": 0.3}, "overhaul"),
@@ -840,6 +845,7 @@ def test_maps_of_other_sizes_are_refused(name: str) -> None:
     ("option", "allowed"),
     [
         ("l1_reduction", "'sum', 'mean'"),
+        ("cps_reduction", "'mean', 'sum'"),
         ("l1_stages", "'overhaul', 'equal'"),
         ("cps_stages", "'overhaul', 'equal'"),
         ("cps_rings", "'complete', 'all'"),

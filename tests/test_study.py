@@ -6,6 +6,7 @@ import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,12 @@ from spectralkd.data import load_data
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata
+from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import records, study
+from spectralkd.reproduction.forecast import forecast
+from spectralkd.reproduction.jobs import Job
+from spectralkd.reproduction.lists import study_jobs
+from spectralkd.reproduction.lists.short import CALIBRATION, SEEDS, calibrated_weights
 from spectralkd.reproduction.paper_tables import TABLE_2, record_table
 from spectralkd.reproduction.records import (
     PACKAGED,
@@ -23,7 +29,7 @@ from spectralkd.reproduction.records import (
     spectrum_to_json,
     write_record,
 )
-from spectralkd.reproduction.study import run_study, study_jobs, study_state
+from spectralkd.reproduction.study import run_study, study_state
 from spectralkd.spectra.power import RadialPowerSpectrum
 from spectralkd.training.evaluate import evaluate
 from spectralkd.training.recipes import get_recipe
@@ -42,14 +48,15 @@ def test_the_full_list_has_every_cell_of_table_2_and_every_method() -> None:
     assert sorted(seeds) == [0, 0, 1, 1, 2, 2]  # in both presets
 
 
-@pytest.mark.parametrize("size", ["full", "small"])
+@pytest.mark.parametrize("size", ["full", "short", "small"])
 def test_order_of_work(size: study.Size) -> None:
-    jobs = study_jobs(size)
+    jobs = study_jobs(size, read_records(size))
     names = [job.name for job in jobs]
+    assert len(set(names)) == len(names)
     assert [job.step for job in jobs] == sorted(job.step for job in jobs)
     for job in jobs:
         assert job.teacher is None or names.index(job.teacher) < names.index(job.name)
-        assert (job.teacher is None) == (job.kind in ("teacher", "student"))
+        assert (job.teacher is None) == (job.kind == "teacher")
 
 
 def test_hyper_parameters_are_never_chosen_on_the_validation_set() -> None:
@@ -62,10 +69,67 @@ def test_hyper_parameters_are_never_chosen_on_the_validation_set() -> None:
 
 def test_the_full_list_changes_nothing_that_the_paper_sets() -> None:
     free = {"spectra_every", "seed", "holdout", "alpha", "beta", "gamma"}
+    assert len(study_jobs("full")) > 100
     for job in study_jobs("full"):
         plain = get_recipe(job.recipe.setup, job.recipe.preset)
         changed = {k for k, v in vars(job.recipe).items() if v != getattr(plain, k)}
         assert changed <= free
+
+
+# --- the short list -------------------------------------------------------------------------------
+
+
+def calibration(beta: float, gamma: float) -> dict[str, Any]:
+    """A record in which, at weights of 1, L_L1 pulls 5 times and L_CPS 0.02 times as strongly."""
+    norms = {"ce": 1.0, "overhaul": 2.0, "l1": 10.0 * beta, "cps": 0.04 * gamma}
+    stages = {term: {"a": 0.6 * norm, "b": 0.8 * norm} for term, norm in norms.items()}
+    odd = {term: {"a": 0.0, "b": 1.0} for term in norms}  # an epoch unlike the others
+    recipe = {"beta": beta, "gamma": gamma}
+    lines = [{"gradients": g} for g in (odd, stages, stages, stages, odd)]
+    return {"config": {"recipe": recipe}, "metrics": lines}
+
+
+@pytest.mark.parametrize(("beta", "gamma"), [(1e-3, 1e-2), (0.5, 7.0)])
+def test_calibrated_terms_have_a_third_of_overhauls_gradient(beta: float, gamma: float) -> None:
+    weights = calibrated_weights(calibration(beta, gamma))
+    assert weights["beta"] * 10 == pytest.approx(2 / 3, rel=5e-3)
+    assert weights["gamma"] * 0.04 == pytest.approx(2 / 3, rel=5e-3)
+
+
+def test_four_arms_differ_in_their_weights_alone() -> None:
+    known = {CALIBRATION: calibration(1e-3, 1e-2)}
+    arms = [job for job in study_jobs("short", known) if job.step == 3]
+    assert len(arms) == 4 * 8
+    by_seed: dict[int, list[Job]] = {}
+    for job in arms:
+        by_seed.setdefault(job.recipe.seed, []).append(job)
+    assert all(len({study._group(job) for job in jobs}) == 1 for jobs in by_seed.values())
+    for job in arms:
+        plain = arms[0].recipe
+        changed = {k for k, v in vars(job.recipe).items() if v != getattr(plain, k)}
+        assert changed <= {"seed", "alpha", "beta", "gamma"}
+        assert job.method == ("overhaul" if job.row == "overhaul" else "spectral")
+    assert not any(job.recipe.holdout for job in arms)
+    assert [j.row for j in study_jobs("short") if j.step == 3][:3] == [a.row for a in arms[:3]]
+
+
+def test_the_calibration_sees_neither_validation_images_nor_the_seeds_of_the_arms() -> None:
+    (job,) = (job for job in study_jobs("short") if job.name == CALIBRATION)
+    assert job.recipe.holdout == 5000
+    assert job.recipe.seed not in SEEDS
+
+
+def test_a_forecast_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecasts, "_rate", lambda *_, train: 100.0 if train else 1000.0)
+    jobs = [job for job in study_jobs("short") if job.step == 3 and job.recipe.seed < 2]
+    passes = 12 * 50_000
+    # Three students of each of two seeds, and one pass of the teacher for each seed.
+    assert forecast(jobs) * 3600 == pytest.approx(2 * (3 * passes / 100 + passes / 1000))
+    monkeypatch.undo()
+    assert 0 < forecast(jobs[:1]) < 100
+
+
+# --- records --------------------------------------------------------------------------------------
 
 
 def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
@@ -80,7 +144,9 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
     assert stored.samples == 9
     assert "x" not in read_records("small")
     assert read_records("full", tmp_path) == {}
-    with pytest.raises(ValueError, match="size: expected one of 'full', 'small', got 'tiny'"):
+    with pytest.raises(
+        ValueError, match="size: expected one of 'full', 'short', 'small', got 'tiny'"
+    ):
         read_records("tiny", tmp_path)
 
 
@@ -102,7 +168,7 @@ def test_short_stretches_add_up(
         for job in study_jobs("small")
         if job.name in wanted
     ]
-    monkeypatch.setattr(study, "study_jobs", lambda size: jobs)
+    monkeypatch.setattr(study, "study_jobs", lambda *_: jobs)
     monkeypatch.setattr(records, "PACKAGED", tmp_path / "none")
     few = load_data("cifar100", root=data_root).subset(100)
     monkeypatch.setattr(study, "load_data", lambda *_, **__: few)  # for the shipped weights' error
@@ -116,7 +182,7 @@ def test_short_stretches_add_up(
         return said
 
     state = study_state("small", tmp_path / "a/runs", tmp_path / "a/results")
-    assert [s.status for s in state] == ["missing", "missing", "waiting"]
+    assert [s.status for s in state] == ["missing", "waiting", "waiting"]
     for stretch in range(60):
         said = work("a", 1 / 60)  # a second each
         if stretch == 0:
@@ -134,6 +200,10 @@ def test_short_stretches_add_up(
     file = tmp_path / "a/results/weights/wrn10_1-cifar100-small.safetensors"
     assert read_metadata(file)["config"]["recipe"]["epochs"] == 2
     assert a["c-heo-spectral-0"]["config"]["teacher_sha256"]
+    assert a["c-heo-spectral-0"]["metrics"][-1]["runs"] == 2  # beside the baseline
+    for name in wanted[1:]:
+        stages = a[name]["agreement"]
+        assert all(0 < values["correlation"][1] <= 1.0001 for values in stages.values())
 
 
 # --- what comes with the package ------------------------------------------------------------------
@@ -148,7 +218,7 @@ def test_shipped_weights_have_the_error_they_say(file: Path, data_root: Path) ->
     about = read_metadata(file)
     if network != "wrn28_4":
         images = load_data("cifar100", root=data_root)
-        top1, top5 = evaluate(model, images)
+        top1, top5, _ = evaluate(model, images)
         assert top1 == pytest.approx(about["top1_error"], abs=0.1)
         assert top5 == pytest.approx(about["top5_error"], abs=0.1)
     assert about["config"]["recipe"]["data"] == "cifar100"
@@ -159,15 +229,16 @@ def test_weights_that_are_not_there_are_refused() -> None:
         create_model("wrn16_2", pretrained="imagenet")
 
 
-@pytest.mark.parametrize("size", ["full", "small"])
+@pytest.mark.parametrize("size", ["full", "short", "small"])
 def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
-    jobs = {job.name: job for job in study_jobs(size)}
-    for name, record in read_records(size).items():
+    known = read_records(size)
+    jobs = {job.name: job for job in study_jobs(size, known)}
+    for name, record in known.items():
         job = jobs[name]
         assert (record["name"], record["size"], record["row"]) == (name, size, job.row)
         assert record["config"]["made_with"]["torch"]
-        if job.kind == "spectra":
-            assert len(record["spectra"]) == 14
+        if job.kind in ("spectra", "scrambling"):
+            assert {"group1", "group2", "group3"} <= {key.split()[-1] for key in record[job.kind]}
             continue
         recipe = json.loads(json.dumps(vars(job.recipe)))
         assert record["config"]["recipe"] == recipe

@@ -53,7 +53,8 @@ def runs_figure(
     """
     panels = ("top-1 error (%)", "loss terms (nats, weighted)", "exponents of the stages")
     figure = make_subplots(1, 3, subplot_titles=panels, horizontal_spacing=0.08)
-    known = {"phase", "epoch", "lr", "loss", "top1_error", "top5_error", "exponents"}
+    known = {"phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"}
+    known |= {"gradients", "runs"}
     for number, (name, lines) in enumerate(runs.items()):
         error = _column(lines, lambda line: {"error": line.get("top1_error")})
         terms = _column(

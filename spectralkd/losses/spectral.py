@@ -37,6 +37,9 @@ class Spectral(Overhaul):
         beta, gamma: of L_L1 and L_CPS; on CIFAR-100 the paper has 1e-4 and 1e-2.
         l1_reduction: over the elements of a stage. The paper gives none. ``"sum"``, divided by
             the batch size, is Overhaul's, so that α = β weigh terms of one kind.
+        cps_reduction: over images and rings; Eq. 8 averages over channels and leaves the rest
+            open. With ``"mean"``, L_CPS lies in [0, 2] and γ = 1e-2 gives it about a thousandth
+            of Overhaul's gradient; ``"sum"`` is larger by the batch size times the rings.
         l1_stages, cps_stages: the paper's indices i, j run over stages without weights.
             ``"overhaul"`` halves the weight with each stage from the last; ``"equal"`` sums.
         cps_rings: Eq. 8 averages over k without saying which. ``"complete"`` leaves out DC,
@@ -55,6 +58,7 @@ class Spectral(Overhaul):
     beta: float = 1e-4
     gamma: float = 1e-2
     l1_reduction: Literal["sum", "mean"] = "sum"
+    cps_reduction: Literal["mean", "sum"] = "mean"
     l1_stages: StageWeights = "overhaul"
     cps_stages: StageWeights = "equal"
     cps_rings: Literal["complete", "all"] = "complete"
@@ -99,10 +103,12 @@ class Spectral(Overhaul):
         """L_L1 (per image) and L_CPS of one stage's reduced maps, (N, M, H, W) each."""
         # The fused backward pass has no gradient for the teacher.
         compute = plain_terms if teacher.requires_grad else fused_terms
+        rings = self.rings.of(student)
         with torch.autocast(student.device.type, enabled=False):
-            l1, cps = compute(teacher, student, self.rings.of(student), self.eps)
+            l1, cps = compute(teacher, student, rings, self.eps)
         elements = student[0].numel() if self.l1_reduction == "mean" else 1
-        return l1 / (len(student) * elements), cps
+        terms = len(student) * (rings.count - 1) if self.cps_reduction == "sum" else 1
+        return l1 / (len(student) * elements), cps * terms
 
 
 def plain_terms(

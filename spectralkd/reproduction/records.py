@@ -21,7 +21,7 @@ from spectralkd.checks import check_choice
 from spectralkd.spectra.power import Ring, Spectrum
 from spectralkd.training.run_folder import write_whole
 
-Size = Literal["full", "small"]
+Size = Literal["full", "short", "small"]
 Record = dict[str, Any]
 
 PACKAGED = Path(__file__).parent / "recorded"
@@ -31,7 +31,7 @@ def read_records(size: Size, folder: str | Path | None = None) -> dict[str, Reco
     """All records of a size by name.
 
     Args:
-        size: ``"full"`` or ``"small"``.
+        size: ``"full"``, ``"short"`` or ``"small"``.
         folder: of the user's records, which replace the package's of the same names; default:
             the package's alone.
 

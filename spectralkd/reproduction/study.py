@@ -7,28 +7,28 @@ stretch of time goes to the first run that has none. The installed package is ne
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
-from spectralkd.analysis.activations import activation_spectra, image_spectrum
 from spectralkd.data import load_data
-from spectralkd.models import PRETRAINED, create_model, model_stages
-from spectralkd.models.features import Statistics
+from spectralkd.data.images import ImageData
+from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import load_weights, save_half
-from spectralkd.reproduction.jobs import WEIGHTS, Job, study_jobs
-from spectralkd.reproduction.records import (
-    Record,
-    Size,
-    read_records,
-    spectrum_to_json,
-    write_record,
+from spectralkd.reproduction.jobs import WEIGHTS, Job
+from spectralkd.reproduction.lists import study_jobs
+from spectralkd.reproduction.measurements import (
+    agreement_with_teacher,
+    network_spectra,
+    teacher_scrambling,
 )
-from spectralkd.training.api import distill, train
+from spectralkd.reproduction.records import Record, Size, read_records, write_record
+from spectralkd.training.api import StudentRun, distill_together, train
 from spectralkd.training.evaluate import evaluate
-from spectralkd.training.recipes import Recipe
 from spectralkd.training.run_folder import Run, file_digest, made_with
 from spectralkd.training.together import Stopped
 
@@ -46,16 +46,17 @@ class JobState(NamedTuple):
     epochs: int
 
 
-def study_state(size: Size, runs: Path, results: Path = RESULTS) -> list[JobState]:
+def study_state(
+    size: Size, runs: Path, results: Path = RESULTS, *, only: str = "*"
+) -> list[JobState]:
     """The state of each job of the list.
 
     Args:
-        size: of the list.
-        runs, results: as ``run_study``.
+        size, runs, results, only: as ``run_study``.
     """
     known = read_records(size, results / "records")
     found = []
-    for job in study_jobs(size):
+    for job in _chosen(size, known, only):
         epochs = 0
         status: Status = "missing"
         if job.name in known:
@@ -76,19 +77,23 @@ def run_study(
     runs: Path,
     results: Path = RESULTS,
     root: str | None = None,
+    only: str = "*",
     progress: bool = True,
     report: Callable[[str], None] = print,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Work through the list for a while; a run that is unfinished then resumes the next time.
 
+    Missing students of one step and seed are trained together, behind one pass of their teacher.
+
     Args:
         size: of the list.
-        minutes: after which the run in progress saves its state and the study ends.
+        minutes: after which the runs in progress save their states and the study ends.
         runs: folder of the runs.
         results: folder that gets ``records`` and ``weights``; both are also looked up in the
             package.
         root: folder of CIFAR-100, as ``load_data``.
+        only: pattern of the names of jobs, such as ``"wrn16_1-*-0"``; others are left out.
         progress: show progress bars.
         report: called with a line on each finished run.
         stop: asked after each step; once it returns True, the study ends.
@@ -101,90 +106,103 @@ def run_study(
     def over() -> bool:
         return stop() or time.monotonic() >= end
 
-    for job in study_jobs(size):
+    place = _Places(size, runs, results, root)
+    tried: set[str] = set()
+    while not over():
         known = read_records(size, results / "records")
-        if job.name in known or (job.teacher and job.teacher not in known):
-            continue
-        if over():
+        ready = [
+            job
+            for job in _chosen(size, known, only)
+            if not {job.name} & {*known, *tried} and (job.teacher is None or job.teacher in known)
+        ]
+        if not ready:
             break
+        group = [job for job in ready if _group(job) == _group(ready[0])]
+        tried |= {job.name for job in group}
         try:
-            record = _run(job, size, runs, results / "weights", root, progress, over)
+            made = _run(group, place, progress, over)
         except Stopped as stopped:
             report(str(stopped))
             break
-        write_record(job.name, size, record, results / "records")
-        report(f"{job.name}: {_summary(record)}")
+        for job, record in zip(group, made, strict=True):
+            write_record(job.name, size, record, results / "records")
+            report(f"{job.name}: {_summary(record)}")
+
+
+class _Places(NamedTuple):
+    size: Size
+    runs: Path
+    results: Path
+    root: str | None
+
+    def teacher(self, network: str) -> Path:
+        """Weights of the list's teacher: the user's own, or those that come with the package."""
+        name = f"{network}-{WEIGHTS[self.size]}.safetensors"
+        own = self.results / "weights" / name
+        return own if own.is_file() else PRETRAINED / name
+
+
+def _chosen(size: Size, known: dict[str, Record], only: str) -> list[Job]:
+    return [job for job in study_jobs(size, known) if fnmatch(job.name, only)]
+
+
+def _group(job: Job) -> tuple[object, ...]:
+    """Equal for students that are trained together; every other job stands alone."""
+    if job.kind != "distill":
+        return (job.name,)
+    r = job.recipe
+    return (job.step, job.teacher, r.seed, r.batch_size, r.train_images, r.holdout)
 
 
 def _run(
-    job: Job,
-    size: Size,
-    runs: Path,
-    weights: Path,
-    root: str | None,
-    progress: bool,
-    stop: Callable[[], bool],
-) -> Record:
-    """Run a job to its end and return what it measured."""
-    about: Record = {"name": job.name, "size": size, "step": job.step, "row": job.row}
-    network = job.recipe.teacher_model
-    shipped = f"{network}-{WEIGHTS[size]}.safetensors"
-    teacher = weights / shipped if (weights / shipped).is_file() else PRETRAINED / shipped
-    if job.kind == "spectra":
-        made: Record = {"network": network, "weights_sha256": file_digest(teacher), "seed": 0}
-        spectra = _measure(network, teacher, root)
-        return about | {"config": made | {"made_with": made_with()}, "spectra": spectra}
-    recipe = Recipe(**(vars(job.recipe) | {"root": root}))
-    place = runs / job.name
-    if job.kind == "distill":
-        run = distill(
-            recipe,
-            place,
-            method=job.method,
-            teacher=teacher,
-            options=job.options,
-            progress=progress,
-            stop=stop,
-        )
+    jobs: Sequence[Job], place: _Places, progress: bool, stop: Callable[[], bool]
+) -> list[Record]:
+    """Run jobs of one group to their end and return what they measured."""
+    first = jobs[0]
+    network = first.recipe.teacher_model
+    if first.kind in ("spectra", "scrambling"):
+        weights = place.teacher(network)
+        measure = network_spectra if first.kind == "spectra" else teacher_scrambling
+        config = {"network": network, "weights_sha256": file_digest(weights)}
+        measured = {first.kind: measure(network, weights, place.root)}
+        return [_about(first, place) | {"config": config | {"made_with": made_with()}} | measured]
+    recipes = [replace(job.recipe, root=place.root) for job in jobs]
+    if first.kind == "teacher":
+        made = [train(recipes[0], place.runs / first.name, progress=progress, stop=stop)]
     else:
-        run = train(recipe, place, role=job.kind, progress=progress, stop=stop)
+        students = [
+            StudentRun(recipe, place.runs / job.name, job.method, job.options)
+            for job, recipe in zip(jobs, recipes, strict=True)
+        ]
+        teacher = place.teacher(network)
+        made = distill_together(students, teacher, progress=progress, stop=stop)
+    return [_record(job, run, place) for job, run in zip(jobs, made, strict=True)]
+
+
+def _about(job: Job, place: _Places) -> Record:
+    return {"name": job.name, "size": place.size, "step": job.step, "row": job.row}
+
+
+def _record(job: Job, run: Run, place: _Places) -> Record:
+    """What a finished run measured, and how its network agrees with its teacher."""
     config = run.read_config()
     config["recipe"]["root"] = None  # a folder of this machine means nothing elsewhere
-    record = about | {
-        "config": config,
-        "metrics": run.read_metrics(),
-        "weights_sha256": file_digest(run.weights_file),
-    }
+    digest = file_digest(run.weights_file)
+    measured: Record = {"metrics": run.read_metrics(), "weights_sha256": digest}
+    record = _about(job, place) | {"config": config} | measured
+    data = load_data("cifar100", root=place.root)
+    if job.kind == "distill":
+        teacher = job.recipe.teacher_model
+        record["agreement"] = agreement_with_teacher(
+            (teacher, place.teacher(teacher)), (config["network"], run.weights_file), data
+        )
     if job.ships:
-        _save_weights(run, weights, job.ships, record, root)
+        _save_weights(run, place.results / "weights", job.ships, record, data)
     return record
 
 
-def _measure(network: str, weights: Path, root: str | None, seed: int = 0) -> dict[str, Any]:
-    """Figs. 1 and 2 over CIFAR-100's validation images, as ring means.
-
-    Returns:
-        ``spectrum_to_json`` by name: ``"images"``, ``"images pooled"`` (2×2), and for each stage
-        ``"<trained|untrained> <running|batch> <stage>"``.
-    """
-    data = load_data("cifar100", root=root)
-    measured = {"images": image_spectrum(data), "images pooled": image_spectrum(data, pool=2)}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
-    untrained, trained = create_model(network), create_model(network)
-    load_weights(trained, weights)
-    both: tuple[Statistics, Statistics] = ("running", "batch")
-    for state, model in (("untrained", untrained), ("trained", trained)):
-        stages = [stage.output for stage in model_stages(model)]
-        for statistics in both:
-            batches = data.batches(100)
-            spectra = activation_spectra(model.to(device), batches, stages, statistics=statistics)
-            measured |= {f"{state} {statistics} {stage}": s for stage, s in spectra.items()}
-    return {name: spectrum_to_json(spectrum) for name, spectrum in measured.items()}
-
-
-def _save_weights(run: Run, folder: Path, name: str, record: Record, root: str | None) -> None:
-    """Store a trained network in half precision with the error of these very weights."""
+def _save_weights(run: Run, folder: Path, name: str, record: Record, data: ImageData) -> None:
+    """Store a trained network in half precision with the errors of these very weights."""
     network = record["config"]["network"]
     model = create_model(network)
     load_weights(model, run.weights_file)
@@ -192,13 +210,14 @@ def _save_weights(run: Run, folder: Path, name: str, record: Record, root: str |
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    errors = evaluate(model, load_data("cifar100", root=root))
     about = {name: record[name] for name in ("name", "size", "config")}
-    save_half(model, folder / f"{network}-{name}.safetensors", about | errors._asdict())
+    errors = evaluate(model, data)._asdict()
+    save_half(model, folder / f"{network}-{name}.safetensors", about | errors)
 
 
 def _summary(record: Record) -> str:
-    if "spectra" in record:
-        return f"{len(record['spectra'])} spectra"
+    if "metrics" not in record:
+        kind = next(kind for kind in ("spectra", "scrambling") if kind in record)
+        return f"{kind} of {len(record[kind])} maps"
     last = record["metrics"][-1]
     return f"top-1 error {last['top1_error']:.2f} % after {len(record['metrics'])} epochs"

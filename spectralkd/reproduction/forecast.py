@@ -1,0 +1,73 @@
+"""How long the missing runs of the study will take on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch.nn import functional
+
+from spectralkd.models import create_model
+from spectralkd.reproduction.jobs import Job
+from spectralkd.training.recipes import Recipe
+
+CIFAR_IMAGES = 50_000
+
+
+def forecast(jobs: Iterable[Job]) -> float:
+    """Hours for jobs, from one step of each network on this machine, other work included.
+
+    Losses, evaluations and the measurements on teachers are not in it. Students of one step, seed
+    and teacher share each pass of the teacher.
+
+    Args:
+        jobs: of one list.
+    """
+    training: Counter[tuple[str, Recipe]] = Counter()
+    shared: dict[tuple[str, int, int], tuple[str, Recipe, float]] = {}
+    for job in jobs:
+        recipe = job.recipe
+        passes = recipe.epochs * float(recipe.train_images or CIFAR_IMAGES - recipe.holdout)
+        if job.kind == "teacher":
+            training[recipe.teacher_model, _speed(recipe)] += int(passes)
+        elif job.kind == "distill":
+            training[recipe.student_model, _speed(recipe)] += int(passes)
+            if job.method != "baseline":
+                key = (recipe.teacher_model, job.step, recipe.seed)
+                longest = max(passes, shared[key][2] if key in shared else 0.0)
+                shared[key] = (recipe.teacher_model, _speed(recipe), longest)
+    reading: Counter[tuple[str, Recipe]] = Counter()
+    for network, recipe, passes in shared.values():
+        reading[network, recipe] += int(passes)
+    seconds = sum(images / _rate(*key, train=True) for key, images in training.items())
+    seconds += sum(images / _rate(*key, train=False) for key, images in reading.items())
+    return seconds / 3600
+
+
+def _speed(recipe: Recipe) -> Recipe:
+    """What the speed of a step depends on."""
+    return Recipe(batch_size=recipe.batch_size, precision=recipe.precision)
+
+
+def _rate(network: str, recipe: Recipe, *, train: bool) -> float:
+    """Images a second of one step after another one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = create_model(network, 100).to(device).to(memory_format=torch.channels_last)
+    model.train(train)
+    images = torch.randn(recipe.batch_size, 3, 32, 32, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.zeros(len(images), dtype=torch.long, device=device)
+    half = recipe.precision == "bf16" or (recipe.precision == "auto" and device == "cuda")
+    for _ in range(2):
+        start = time.perf_counter()
+        with (
+            torch.autocast(device, torch.bfloat16, enabled=half),
+            torch.set_grad_enabled(train),
+        ):
+            loss = functional.cross_entropy(model(images).float(), labels)
+        if train:
+            loss.backward()
+        loss.item()  # waits for the device
+    return len(images) / (time.perf_counter() - start)

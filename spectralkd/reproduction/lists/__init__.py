@@ -1,0 +1,31 @@
+"""The lists of runs behind the paper's tables and figures.
+
+``full`` is the paper's list, for a GPU. ``short`` answers the paper's questions with its own
+networks and shorter runs that two CPU cores finish in days. ``small`` is the oldest and smallest,
+with networks that say little; its records stay until those of ``short`` replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spectralkd.checks import check_choice
+from spectralkd.reproduction.jobs import Job
+from spectralkd.reproduction.lists import full, short, small
+from spectralkd.reproduction.records import Record, Size
+
+
+def study_jobs(size: Size, known: Mapping[str, Record] | None = None) -> list[Job]:
+    """The whole list of a size, in the order of work.
+
+    Args:
+        size: ``"full"``, ``"short"`` or ``"small"``.
+        known: records by name. Jobs whose settings follow from another job's record, such as the
+            calibrated weights of ``short``, are listed once that record is there.
+
+    Raises:
+        ValueError: an unknown size.
+    """
+    check_choice("size", size, Size)
+    jobs = {"full": full.jobs, "short": lambda: short.jobs(known or {}), "small": small.jobs}
+    return sorted(jobs[size](), key=lambda job: job.step)

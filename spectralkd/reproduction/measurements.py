@@ -1,0 +1,115 @@
+"""What the study measures on trained networks: Figs. 1 and 2, scrambled rings, agreement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spectralkd.analysis.activations import POOLED, activation_spectra, image_spectrum
+from spectralkd.analysis.agreement import stage_agreement
+from spectralkd.analysis.depth import block_layers
+from spectralkd.analysis.sensitivity import ring_scrambling
+from spectralkd.data import load_data
+from spectralkd.data.images import ImageData
+from spectralkd.models import create_model, model_stages
+from spectralkd.models.features import Statistics
+from spectralkd.models.weights import load_weights
+from spectralkd.reproduction.records import spectrum_to_json
+
+UNTRAINED_SEEDS = (0, 1, 2)
+SCRAMBLED_IMAGES = 2000
+COMPARED_IMAGES = 500
+_BOTH: tuple[Statistics, Statistics] = ("running", "batch")
+
+
+def network_spectra(network: str, weights: Path, root: str | None = None) -> dict[str, Any]:
+    """Figs. 1 and 2 over CIFAR-100's validation images, as ring means.
+
+    Args:
+        network: by name; its stages and all its blocks are measured.
+        weights: of the trained network.
+        root: as ``load_data``.
+
+    Returns:
+        ``spectrum_to_json`` by name: ``"images"``, ``"images pooled"`` (2×2), and for each layer
+        ``"<trained|untrained SEED> <running|batch> <layer>"``, the last stage also pooled.
+    """
+    data = load_data("cifar100", root=root)
+    measured = {"images": image_spectrum(data), "images pooled": image_spectrum(data, pool=2)}
+    trained = create_model(network)
+    load_weights(trained, weights)
+    networks = {"trained": trained}
+    for seed in UNTRAINED_SEEDS:
+        torch.manual_seed(seed)
+        networks[f"untrained {seed}"] = create_model(network)
+    stages = [stage.output for stage in model_stages(trained)]
+    ((image, _),) = data.subset(1).batches(1)
+    layers = list(dict.fromkeys([*stages, *block_layers(trained, image)]))
+    for state, model in networks.items():
+        for statistics in _BOTH:
+            spectra = activation_spectra(
+                model.to(_device()),
+                data.batches(100),
+                layers,
+                statistics=statistics,
+                pooled=stages[-1:],
+            )
+            for name, spectrum in spectra.items():
+                name = name.replace(POOLED, " pooled")
+                measured[f"{state} {statistics} {name}"] = spectrum
+    return {name: spectrum_to_json(spectrum) for name, spectrum in measured.items()}
+
+
+def teacher_scrambling(network: str, weights: Path, root: str | None = None) -> dict[str, Any]:
+    """What a trained network loses when the phases of one ring of a stage are random.
+
+    Returns:
+        By stage: ``frequency`` (cycles/pixel), ``error`` (percent) and ``loss`` (nats) of each
+        ring, and ``clean_error`` and ``clean_loss``; on 2,000 validation images.
+    """
+    model = create_model(network)
+    load_weights(model, weights)
+    model.to(_device())
+    data = load_data("cifar100", root=root).subset(SCRAMBLED_IMAGES)
+    found = {}
+    for stage in model_stages(model):
+        result = ring_scrambling(model, data, stage.pre_relu)
+        found[stage.output] = {
+            name: [round(float(v), 6) for v in value] if isinstance(value, torch.Tensor) else value
+            for name, value in result._asdict().items()
+        }
+    return found
+
+
+def agreement_with_teacher(
+    teacher: tuple[str, Path], student: tuple[str, Path], data: ImageData
+) -> dict[str, Any]:
+    """Ring correlation of the connected student with its teacher; as ``stage_agreement``.
+
+    Args:
+        teacher, student: names of the networks, and their weights.
+        data: 500 images of it are compared.
+
+    Returns:
+        By stage: ``frequency`` (cycles/pixel), ``correlation`` and ``ceiling`` of each ring.
+    """
+    models = []
+    for network, weights in (teacher, student):
+        model = create_model(network, len(data.classes))
+        load_weights(model, weights)
+        models.append(model.to(_device()))
+    batches = data.subset(COMPARED_IMAGES).batches(100)
+    found = stage_agreement(models[0], models[1], batches, progress=False)
+    return {
+        stage: {
+            name: [round(float(v), 4) for v in getattr(agreement, name)]
+            for name in ("frequency", "correlation", "ceiling")
+        }
+        for stage, agreement in found.items()
+    }
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
