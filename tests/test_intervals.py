@@ -37,7 +37,7 @@ def test_pairs_cancel_what_seeds_share() -> None:
     difference = paired_difference(a, b | {99: 1000.0})
     assert difference.mean == pytest.approx(0.335)
     assert difference.high - difference.low < 0.05
-    assert difference.count == 8
+    assert difference.n == 8
     with pytest.raises(ValueError, match="seeds: expected some in common"):
         paired_difference({0: 1.0}, {1: 1.0})
 

@@ -144,9 +144,7 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
     assert stored.samples == 9
     assert "x" not in read_records("small")
     assert read_records("full", tmp_path) == {}
-    with pytest.raises(
-        ValueError, match="size: expected one of 'full', 'short', 'small', got 'tiny'"
-    ):
+    with pytest.raises(ValueError, match="size: expected one of 'full', 'short', .*, got 'tiny'"):
         read_records("tiny", tmp_path)
 
 

@@ -22,18 +22,18 @@ class Interval(NamedTuple):
 
     Attributes:
         mean, low, high: in the unit of the values.
-        count: number of values.
+        n: number of values.
     """
 
     mean: float
     low: float
     high: float
-    count: int
+    n: int
 
     def __str__(self) -> str:
-        if self.count == 1:
+        if self.n == 1:
             return f"{self.mean:.2f} (1 seed)"
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}] ({self.count} seeds)"
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}] ({self.n} seeds)"
 
 
 def interval(values: Sequence[float]) -> Interval:
