@@ -74,11 +74,13 @@ class _ArrayBatches:
         return -(-len(self.data) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
+        # Made once: on a GPU, a tensor made of numbers waits for the device.
+        mean, std = _moments(self.data, torch.float32, self.data.images.device)
         for start in range(0, len(self.data), self.size):
             part = slice(start, start + self.size)
             images = self.data.images[part].permute(0, 3, 1, 2).float() / 255
             if self.normalize:
-                images = normalized(images, self.data)
+                images = (images - mean) / std
             yield images, self.data.labels[part]
 
 
@@ -158,11 +160,16 @@ def hold_out(data: ImageData, count: int) -> tuple[ImageData, ImageData]:
 
 def normalized(images: Tensor, data: ImageData) -> Tensor:
     """(N, 3, H, W) images in [0, 1], minus the data set's mean, over its standard deviation."""
-    mean, std = (
-        torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None]
-        for v in (data.mean, data.std)
-    )
+    mean, std = _moments(data, images.dtype, images.device)
     return (images - mean) / std
+
+
+def _moments(data: ImageData, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (3, 1, 1)."""
+    mean, std = (
+        torch.tensor(v, dtype=dtype, device=device)[:, None, None] for v in (data.mean, data.std)
+    )
+    return mean, std
 
 
 def suited(data: ImageData, model: nn.Module) -> ImageData:

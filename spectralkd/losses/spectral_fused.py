@@ -82,21 +82,33 @@ class _Terms(torch.autograd.Function):
     def backward(ctx: Any, by_l1: Tensor, by_cps: Tensor) -> tuple[None, Tensor | None, None, None]:
         if not ctx.needs_input_grad[1]:
             return None, None, None, None
-        saved, size, rings = ctx.saved_tensors, len(_Piece._fields), ctx.rings
-        by_modulus = by_l1 / (rings.height * rings.width) ** 0.5
-        by_correlation = -by_cps / ctx.count
-        gradient = torch.empty_strided(
-            ctx.shape, ctx.stride, dtype=saved[0].dtype, device=saved[0].device
-        )
-        for number, part in enumerate(chunks(gradient)):
-            piece = _Piece(*saved[size * number : size * (number + 1)])
-            modes = piece.student - piece.teacher
-            factor = _square_moduli(modes).rsqrt_() * by_modulus
-            modes.view(len(modes), -1, 2).mul_(factor[..., None])
-            modes.addcmul_(piece.teacher, rings.spread(piece.of_teacher * by_correlation))
-            modes.addcmul_(piece.student, rings.spread(piece.of_student * -by_correlation))
-            part.copy_(rings.adjoint(modes).view(part.shape))
-        return None, gradient, None, None
+        # A compiled backward pass is traced under the forward's autocast.
+        with torch.autocast(by_l1.device.type, enabled=False):
+            return None, _gradient(ctx, by_l1, by_cps), None, None
+
+
+def _gradient(ctx: Any, by_l1: Tensor, by_cps: Tensor) -> Tensor:
+    """Gradient of both terms by the student's maps, piece by piece.
+
+    Args:
+        ctx: as ``_Terms.forward`` left it.
+        by_l1, by_cps: gradients by the two terms.
+    """
+    saved, size, rings = ctx.saved_tensors, len(_Piece._fields), ctx.rings
+    by_modulus = by_l1 / (rings.height * rings.width) ** 0.5
+    by_correlation = -by_cps / ctx.count
+    gradient = torch.empty_strided(
+        ctx.shape, ctx.stride, dtype=saved[0].dtype, device=saved[0].device
+    )
+    for number, part in enumerate(chunks(gradient)):
+        piece = _Piece(*saved[size * number : size * (number + 1)])
+        modes = piece.student - piece.teacher
+        factor = _square_moduli(modes).rsqrt_() * by_modulus
+        modes.view(len(modes), -1, 2).mul_(factor[..., None])
+        modes.addcmul_(piece.teacher, rings.spread(piece.of_teacher * by_correlation))
+        modes.addcmul_(piece.student, rings.spread(piece.of_student * -by_correlation))
+        part.copy_(rings.adjoint(modes).view(part.shape))
+    return gradient
 
 
 def _inverse_root(power: Tensor, channels: int, eps: float) -> tuple[Tensor, Tensor]:

@@ -40,16 +40,17 @@ class FeatureReader(nn.Module):
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
         self.model, self.layers = model, tuple(layers)
-        self._maps: dict[str, Tensor] = {}
+        self._maps = _Maps()
         self._handles = _hooks(model, layers, self._maps)
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Tensor]]:
         """The model's output and ``{layer: map}`` in the order of ``layers``, with gradients."""
-        self._maps.clear()
+        self._maps.wanted = True
         try:
             output = self.model(*args, **kwargs)
             return output, {layer: self._maps[layer] for layer in self.layers}
         finally:
+            self._maps.wanted = False
             self._maps.clear()
 
     def remove(self) -> None:
@@ -75,7 +76,8 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
         TypeError: a layer's value is not a tensor.
     """
     check_layers(model, layers)
-    maps: dict[str, Tensor] = {}
+    maps = _Maps()
+    maps.wanted = True
     handles = _hooks(model, layers, maps)
     try:
         yield maps
@@ -140,9 +142,13 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
             )
 
 
-def _hooks(
-    model: nn.Module, layers: Sequence[str], maps: dict[str, Tensor]
-) -> list[RemovableHandle]:
+class _Maps(dict[str, Tensor]):
+    """Maps by layer. Passes that nobody reads leave it as it is, and compiled ones valid."""
+
+    wanted = False
+
+
+def _hooks(model: nn.Module, layers: Sequence[str], maps: _Maps) -> list[RemovableHandle]:
     """Hooks that leave each layer's map in ``maps``; all names are checked before the first."""
     if layers:
         check_layers(model, layers)
@@ -162,7 +168,7 @@ def _hooks(
 
 
 def _keep_input(
-    maps: dict[str, Tensor],
+    maps: _Maps,
     layer: str,
     _: nn.Module,
     args: tuple[Any, ...],
@@ -172,12 +178,14 @@ def _keep_input(
 
 
 def _keep_output(
-    maps: dict[str, Tensor], layer: str, _: nn.Module, args: tuple[Any, ...], output: object
+    maps: _Maps, layer: str, _: nn.Module, args: tuple[Any, ...], output: object
 ) -> None:
     _keep(maps, layer, output)
 
 
-def _keep(maps: dict[str, Tensor], layer: str, value: object) -> None:
+def _keep(maps: _Maps, layer: str, value: object) -> None:
+    if not maps.wanted:
+        return
     tensor = first_tensor(value)
     if tensor is None:
         raise TypeError(f"layer {layer!r}: expected a tensor, got {type(value).__name__}")

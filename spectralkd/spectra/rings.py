@@ -121,7 +121,10 @@ class Rings(nn.Module):
         H·W times the inverse of ``transform``.
         """
         pairs = torch.view_as_complex(gradient.view(len(gradient), self.height, -1, 2))
-        # One dimension after the other: irfft2 would copy its input in between.
+        if pairs.device.type == "cuda":
+            size = (self.height, self.width)
+            return torch.fft.irfft2(pairs, s=size, norm="forward")
+        # One dimension after the other: on a CPU, irfft2 would copy its input in between.
         rows = torch.fft.ifft(pairs, dim=-2, norm="forward")
         return torch.fft.irfft(rows, n=self.width, norm="forward")
 

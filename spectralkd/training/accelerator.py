@@ -43,11 +43,17 @@ def is_main_process() -> bool:
     return bool(PartialState().is_main_process)
 
 
-def compiles(recipe: Recipe, device: torch.device) -> bool:
+def compiles(recipe: Recipe, accelerator: Accelerator) -> bool:
     """Whether a run uses ``torch.compile``."""
     if recipe.compile == "auto":
-        return device.type == "cuda"
+        return bool(accelerator.device.type == "cuda")
     return recipe.compile in ("yes", "graph")
+
+
+def replays(recipe: Recipe, accelerator: Accelerator) -> bool:
+    """Whether a run replays its steps as CUDA graphs."""
+    one_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    return recipe.compile == "graph" or (recipe.compile == "auto" and one_gpu)
 
 
 def _uses_bf16(recipe: Recipe) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from spectralkd.analysis.activations import stage_exponents
@@ -178,10 +179,12 @@ class Loop:
     # --- phases and epochs ---
 
     def _begin_phase(self) -> None:
-        device = self.accelerator.device
         self.distiller.begin(self.phase)
         # Double backward does not go through compiled code.
-        if compiles(self.recipe, device) and not self.distiller.method.needs_image_gradient:
+        if (
+            compiles(self.recipe, self.accelerator)
+            and not self.distiller.method.needs_image_gradient
+        ):
             process, world = self.accelerator.process_index, self.accelerator.num_processes
             share = len(range(process, self.recipe.batch_size, world))
             self.distiller.compile(batch_size=share, dynamic=False)
@@ -248,6 +251,9 @@ class Loop:
         last = epoch == self.epochs[self.at.phase]
         found: dict[str, Any] = {}
         if self.phase.student and (last or epoch % recipe.evaluate_every == 0):
+            if self.accelerator.num_processes > 1:
+                # Each process's batch norms averaged its own share of the last batch.
+                broadcast(list(student.buffers()))
             errors = evaluate(student, self.validation, self.accelerator)
             found |= errors._asdict()
             self.last = f"error {errors.top1_error:.2f} %"

@@ -71,7 +71,8 @@ class Recipe:
     precision: Annotated[Precision, "Precision; auto: bf16 on GPUs that support it."] = "auto"
     compile: Annotated[
         Compile,
-        "Use torch.compile; graph: also replay whole steps as CUDA graphs; auto: yes on GPUs.",
+        "Use torch.compile; graph: also replay whole steps as CUDA graphs; auto: graph on one "
+        "GPU (plain steps where it cannot be recorded), yes on several, no on CPUs.",
     ] = "auto"
     checkpoint_seconds: Annotated[float, "Least time between checkpoints, in seconds."] = 60.0
     workers: Annotated[int, "Number of processes that read image files."] = 4

@@ -11,11 +11,9 @@ from tqdm.auto import tqdm
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import ImageData
 from spectralkd.losses.distiller import TeacherPasses, share_teacher
-from spectralkd.training.accelerator import compiles
-from spectralkd.training.cuda_graph import Replayed
+from spectralkd.training.accelerator import compiles, replays
+from spectralkd.training.cuda_graph import Replayed, Take
 from spectralkd.training.loop import Loop
-
-Take = Callable[[Tensor, Tensor], list[Tensor]]
 
 
 class Stopped(Exception):
@@ -58,7 +56,7 @@ def run_together(
         workers=recipe.workers,
     )
     share_teacher([loop.distiller for loop in loops])
-    if compiles(recipe, accelerator.device):
+    if compiles(recipe, accelerator):
         # All runs of a process share one limit of recompilations.
         torch.compiler.reset()
         torch.compiler.config.recompile_limit = 8 * len(loops)
@@ -96,9 +94,9 @@ def run_together(
 
 
 def _joint_step(loops: Sequence[Loop], images_per_epoch: int) -> Take:
-    """A step of each run on one batch, replayed as one CUDA graph where that is asked for."""
-    recipe, world = loops[0].recipe, loops[0].accelerator.num_processes
-    at = loops[0].at
+    """A step of each run on one batch, replayed as one CUDA graph on one GPU."""
+    recipe, accelerator, at = loops[0].recipe, loops[0].accelerator, loops[0].at
+    world = accelerator.num_processes
 
     def take(images: Tensor, labels: Tensor) -> list[Tensor]:
         passes: TeacherPasses = {}
@@ -110,8 +108,8 @@ def _joint_step(loops: Sequence[Loop], images_per_epoch: int) -> Take:
         return [loop.take(images, labels, passes, weight) for loop in loops]
 
     twice = any(loop.distiller.method.needs_image_gradient for loop in loops)
-    if recipe.compile == "graph" and not twice:
-        return Replayed(take, recipe.batch_size)
+    if replays(recipe, accelerator) and not twice:
+        return Replayed(take, recipe.batch_size, required=recipe.compile == "graph")
     return take
 
 
