@@ -33,7 +33,7 @@ class Holder(NamedTuple):
     created: float
 
 
-class InUse(RuntimeError):
+class InUse(ValueError):
     """Another process works in the folder."""
 
 
