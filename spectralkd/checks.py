@@ -90,9 +90,29 @@ def check_finite(name: str, x: Tensor, result: Tensor) -> None:
             f"{name}: expected finite values, got {bad} NaN or infinite of {x.numel()}"
         )
     largest = float(x.detach().abs().max())
-    if largest > torch.finfo(result.dtype).max ** 0.5 / (x.shape[-2] * x.shape[-1]):
+    raise ValueError(
+        f"{name}: expected values whose squares {result.dtype} can hold, got up to {largest:g}"
+    )
+
+
+def check_not_lost(name: str, x: Tensor, power: Tensor, *, centered: bool = False) -> None:
+    """Refuse maps that are not zero but whose squares are too small to be held.
+
+    Args:
+        x: (N, ..., H, W).
+        power: (N, R) of them.
+        centered: whether the mean of each map was removed.
+    """
+    weak = power.detach().amax(-1) < torch.finfo(power.dtype).tiny
+    if not weak.any():
+        return
+    left = x.detach()[weak]
+    if centered:
+        left = left - left.mean((-2, -1), keepdim=True)
+    if left.any():
         raise ValueError(
-            f"{name}: expected values whose squares {result.dtype} can hold, got up to {largest:g}"
+            f"{name}: expected values whose squares {power.dtype} can hold, got a map of up to "
+            f"{float(left.abs().max()):g}"
         )
 
 
