@@ -10,6 +10,7 @@ from plane import BAD_MAPS, SIZES, field, modes_by_ring, noise, transform
 from torch import Tensor
 
 from spectralkd.spectra.correlation import (
+    _lags,
     correlation_function,
     correlation_length,
     ring_correlation,
@@ -54,8 +55,8 @@ def correlated(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("exponent", [0, -6], ids=["white", "steep"])
-@pytest.mark.parametrize("a", [1e-10, 1e-5, 1.0, 1e5, 1e10])
-@pytest.mark.parametrize("b", [1e-10, 1.0, 1e10])
+@pytest.mark.parametrize("a", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+@pytest.mark.parametrize("b", [1e-30, 1.0, 1e30])
 def test_amplitudes_do_not_matter_in_float32(a: float, b: float, exponent: float) -> None:
     x, y = (field(3, 16, exponent, seed=seed) for seed in (0, 1))
     x, y = x / x.std(), (x + y) / (x + y).std()
@@ -155,6 +156,21 @@ def test_bad_maps_are_refused_by_name(x: Tensor, error: type[Exception], says: s
         ring_correlation(good, x)
     with pytest.raises(error, match=f"x: .*{says}"):
         correlation_function(x)
+
+
+def test_maps_whose_squares_float32_cannot_hold_are_refused() -> None:
+    for scale in (1e-30, 1e30):
+        with pytest.raises(ValueError, match=r"x: expected values whose squares torch.float32 can"):
+            correlation_function(scale * noise(2, 8, 8))
+    assert correlation_function(1e-30 * noise(2, 8, 8, dtype=torch.float64))[1][..., 0].all()
+    assert not correlation_function(torch.full((8, 8), 1e-30))[1].any()  # has no variance
+
+
+def test_memory_of_the_correlation_function_grows_with_the_pixels() -> None:
+    for side in (64, 256):
+        distance, matrix = _lags(side, side)
+        assert len(distance) == side // 2 + 1
+        assert matrix.indices().nbytes + matrix.values().nbytes <= 24 * 4 * side**2
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

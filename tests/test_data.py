@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +17,7 @@ from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from spectralkd.data import DATASETS, load_data
+from spectralkd.data.folder import open_image
 from spectralkd.data.images import ImageData, normalized
 from spectralkd.data.photos import LARGEST, PHOTOS, photographs, photos
 from spectralkd.spectra.power import RadialPowerSpectrum
@@ -356,6 +359,60 @@ def test_what_is_no_data_set_is_refused(folder: Path) -> None:
     empty.mkdir()
     with pytest.raises(FileNotFoundError, match="root: no image found in"):
         load_data("imagefolder", root=empty)
+
+
+def test_both_splits_have_the_same_classes(folder: Path) -> None:
+    (folder / "val" / "dog").rename(folder / "val" / "bee")
+    says = r"same classes in '.*train' and val, got dog in the former only and bee in the latter"
+    for split in ("train", "validation"):
+        with pytest.raises(ValueError, match=says):
+            load_data("imagefolder", split, root=folder)
+    (folder / "val").rename(folder.parent / "gone")
+    assert len(load_data("imagefolder", "train", root=folder)) == 6
+    with pytest.raises(FileNotFoundError, match="expected a folder val, validation or test besi"):
+        load_data("imagefolder", "validation", root=folder)
+    (folder / "train").rename(folder / "test")
+    assert len(load_data("imagefolder", "validation", root=folder)) == 6
+    with pytest.raises(FileNotFoundError, match="expected a folder train beside"):
+        load_data("imagefolder", "train", root=folder)
+
+
+def test_pixels_of_every_kind_are_scaled_converted_or_refused(tmp_path: Path) -> None:
+    def pixel(image: Image.Image, suffix: str = "png") -> tuple[int, ...]:
+        image.save(tmp_path / f"x.{suffix}")
+        found = open_image(str(tmp_path / f"x.{suffix}")).getpixel((0, 0))
+        assert isinstance(found, tuple)
+        return found
+
+    gray16 = np.full((8, 8), 257 * 200, dtype=np.uint16)
+    assert pixel(Image.fromarray(gray16)) == (200, 200, 200)
+    assert pixel(Image.fromarray(gray16), "tif") == (200, 200, 200)
+    color = Image.new("RGB", (8, 8), (250, 100, 0))
+    assert pixel(color.quantize(4)) == (250, 100, 0)
+    assert pixel(color.convert("CMYK"), "tif") == (250, 100, 0)
+    assert pixel(Image.new("RGBA", (8, 8), (0, 100, 200, 255))) == (0, 100, 200)
+    assert pixel(Image.new("RGBA", (8, 8), (0, 100, 200, 0))) == (255, 255, 255)
+    assert pixel(Image.new("LA", (8, 8), (0, 51))) == (204, 204, 204)
+    assert pixel(Image.new("1", (8, 8), 1)) == (255, 255, 255)
+    for kind in (np.float32, np.int32):
+        with pytest.raises(ValueError, match=r"x\.tif: not a readable image: expected 8 or 16"):
+            pixel(Image.fromarray(np.ones((8, 8), dtype=kind)), "tif")
+
+
+def test_files_that_are_no_images_are_named(tmp_path: Path, monkeypatch) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png: not a readable image: it is no regular file"):
+        open_image(str(tmp_path / "pipe.png"))
+    path = tmp_path / "x.jpg"
+    Image.effect_noise((64, 64), 50).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"x\.jpg: not a readable image: image file is truncated"):
+        open_image(str(path))
+    path.write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"x\.jpg: not a readable image: .*decompression bomb"):
+        open_image(str(path))
 
 
 def test_a_file_that_is_not_an_image_is_named_when_it_is_read(folder: Path) -> None:

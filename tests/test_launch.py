@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -160,10 +163,126 @@ def test_a_failed_launch_says_why(tmp_path: Path) -> None:
     assert "model 'wrn11_1'" in words
 
 
-def test_runs_from_elsewhere_are_shown_but_not_steered(tmp_path: Path) -> None:
+def test_runs_from_the_command_line_are_shown_and_resumed_there(tmp_path: Path) -> None:
     run = train(get_recipe("demo", epochs=1, **TINY), tmp_path / "r", role="student",
                 progress=False)  # fmt: skip
     assert run_state(run.path) == ("finished", 1, 1, "")
-    for action in (stop, resume):
-        with pytest.raises(FileNotFoundError, match=r"has no launch\.json"):
-            action(run.path)
+    with pytest.raises(FileNotFoundError, match=r"has no launch\.json"):
+        resume(run.path)
+    with pytest.raises(ValueError, match="expected a running run, .* is finished"):
+        stop(run.path)
+
+
+# --- whoever else is at work ----------------------------------------------------------------------
+
+
+def test_a_live_run_is_known_and_stopped_however_it_was_started(tmp_path: Path) -> None:
+    code = "from spectralkd.training.lock import locked; import sys, time\n"
+    code += "with locked(sys.argv[1]): print('ready', flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", code, str(tmp_path / "r")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "ready\n"
+        Run(tmp_path / "r").claim({"role": "student", "recipe": vars(tiny(tmp_path, 3).recipe)})
+        shutil.copytree(tmp_path / "r", tmp_path / "copy")
+        assert run_state(tmp_path / "r") == ("running", 0, 3, "")
+        assert run_state(tmp_path / "copy").status == "stopped"
+        assert "is in use: it is running" in obstacles(tiny(tmp_path / "r", 3))[0]
+        with pytest.raises(ValueError, match="expected a running run, .*copy is stopped"):
+            stop(tmp_path / "copy")
+        assert other.poll() is None
+        stop(tmp_path / "r")
+        assert other.wait(60) == -signal.SIGTERM
+    assert run_state(tmp_path / "r").status == "stopped"
+
+
+@pytest.fixture
+def sleeper(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a launch runs instead of training, for seconds."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(launch, "launch_command", lambda _: command)
+    return command
+
+
+def test_a_copy_of_a_launched_folder_is_another_run_and_a_renamed_one_the_same(
+    tmp_path: Path, sleeper: list[str]
+) -> None:
+    start(tiny(tmp_path / "r", 3))
+    shutil.copytree(tmp_path / "r", tmp_path / "copy")
+    (tmp_path / "r").rename(tmp_path / "renamed")
+    assert run_state(tmp_path / "renamed").status == "running"
+    assert run_state(tmp_path / "copy").status == "failed"
+    with pytest.raises(ValueError, match="expected a running run"):
+        stop(tmp_path / "copy")
+    with pytest.raises(ValueError, match="is running"):
+        resume(tmp_path / "renamed")
+    stop(tmp_path / "renamed")
+    until(tmp_path / "renamed", "stopped")
+    resume(tmp_path / "renamed")
+    assert until(tmp_path / "renamed", "running")
+    stop(tmp_path / "renamed")
+    until(tmp_path / "renamed", "stopped")
+    assert not (tmp_path / "r").exists()
+
+
+def test_two_who_start_a_run_at_once_start_one(tmp_path: Path, sleeper: list[str]) -> None:
+    asked, outcomes = tiny(tmp_path / "r", 3), []
+    both = threading.Barrier(2)
+
+    def go() -> None:
+        both.wait()
+        try:
+            start(asked)
+            outcomes.append("started")
+        except ValueError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(outcome == "started" for outcome in outcomes) == 1
+    assert sum("is in use" in outcome for outcome in outcomes) == 1
+    stop(asked.run)
+
+
+def test_no_command_is_taken_from_a_folder(tmp_path: Path, sleeper: list[str]) -> None:
+    recipe = get_recipe("demo", epochs=1, student_model="own_parts:tiny", **TINY)
+    asked = Launch(tmp_path / "r", recipe, "student")
+    start(asked)
+    stop(asked.run)
+    until(asked.run, "stopped")
+    shutil.copytree(asked.run, tmp_path / "received")
+    with pytest.raises(ValueError, match="was launched elsewhere and would import own_parts:tiny"):
+        resume(tmp_path / "received")
+    about = json.loads((asked.run / "launch.json").read_text())
+    for evil in (
+        {"command": ["touch", str(tmp_path / "touched")], "process": 1, "created": 0},
+        about | {"launch": about["launch"] | {"processes": "2; touch touched"}},
+        about | {"launch": about["launch"] | {"recipe": {"epochs": "$(touch touched)"}}},
+    ):
+        (asked.run / "launch.json").write_text(json.dumps(evil))
+        with pytest.raises(ValueError, match=r"launch\.json: expected the settings of a launch"):
+            resume(asked.run)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "launch.json", "metrics.jsonl"])
+@pytest.mark.parametrize("text", ["", "null", "{}", '{"model_type": "bert"}', "\0", "[[]]\n{}\n"])
+def test_foreign_files_are_passed_over_with_a_word(tmp_path: Path, name: str, text: str) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / name).write_text(text)
+    if name == "metrics.jsonl":
+        recipe = {"recipe": vars(get_recipe("demo"))}
+        (place / "config.json").write_text(json.dumps(recipe))
+    assert find_runs(tmp_path) == [place]
+    state = run_state(place)
+    if state.status == "unreadable":
+        assert f"{name}: expected" in state.last_words
+        assert state.last_words in obstacles(tiny(place, 1))[0]
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"{name}|config.json|no launch.js"):
+        resume(place)
+    with pytest.raises(ValueError, match="expected a running run|expected JSON|expected a JSON"):
+        stop(place)

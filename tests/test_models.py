@@ -10,6 +10,7 @@ from torch import nn
 
 from spectralkd.models import MODELS, create_model, model_stages
 from spectralkd.models.features import record
+from spectralkd.models.weights import load_weights
 
 # Counted from the published descriptions; 100 classes but for the last two.
 PARAMETERS = {
@@ -127,3 +128,22 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert create_model("tiny", 5).out_features == 5
     with pytest.raises(ValueError, match="model: expected an importable package.module:name, got"):
         create_model("my_networks:huge")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex", "integer", "meta"])
+def test_weights_of_another_kind_are_refused_before_any_is_loaded(
+    tmp_path: Path, kind: str
+) -> None:
+    model = create_model("wrn10_1")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {name: torch.ones_like(value) for name, value in before.items()}
+    state["group3.0.conv1.weight"] = {
+        "sparse": lambda w: w.to_sparse(),
+        "complex": lambda w: w.to(torch.complex64),
+        "integer": lambda w: w.int(),
+        "meta": lambda w: w.to("meta"),
+    }[kind](state["group3.0.conv1.weight"])
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w\.pt does not fit the model: group3.0.conv1.weight is"):
+        load_weights(model, tmp_path / "w.pt")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

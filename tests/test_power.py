@@ -242,6 +242,36 @@ def test_values_whose_power_overflows_are_refused() -> None:
     assert torch.isfinite(radial_power(torch.full((4, 4), 3e38, dtype=torch.float64))).all()
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e19, 1e30])
+@pytest.mark.parametrize("window", ["none", "hann"])
+def test_the_metric_refuses_what_radial_power_refuses(scale: float, window: Window) -> None:
+    spectrum, good = RadialPowerSpectrum(window=window), noise(3, 2, 8, 8)
+    spectrum.update(good)
+    for add in (spectrum.update, lambda x: radial_power(x, window=window)):
+        with pytest.raises(
+            ValueError, match="expected values whose squares torch.float32 can hold"
+        ):
+            add(scale * good)
+    only = RadialPowerSpectrum(window=window)
+    only.update(good)
+    torch.testing.assert_close(spectrum.compute()[:3], only.compute()[:3])
+    with pytest.raises(ValueError, match="squares torch.float64 can hold"):
+        only.update(1e150 * good.double())
+    constant = torch.full((1, 1, 8, 8), 1e-3)
+    assert radial_power(constant, window="hann").abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 100])
+def test_autocast_changes_no_spectrum(dtype: torch.dtype, channels: int) -> None:
+    maps = 30 * noise(4, channels, 16, 16)
+    plain, inside = RadialPowerSpectrum(), RadialPowerSpectrum()
+    plain.update(maps)
+    with torch.autocast("cpu", dtype=dtype):
+        inside.update(maps)
+    assert torch.equal(inside.compute().power, plain.compute().power)
+
+
 def test_other_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="ring: expected one of 'mean', 'jacobian', got 'sum'"):
         radial_power(torch.ones(8, 8), ring="sum")  # type: ignore[arg-type]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
+from typing import Any
 
 import pytest
 
+from spectralkd.losses import METHODS
 from spectralkd.models import MODELS
 from spectralkd.training.recipes import RECIPES, get_recipe, parse_value, recipe_options
 
@@ -87,11 +90,52 @@ def test_any_field_can_be_changed_and_schedules_follow_the_epochs() -> None:
         (lambda: get_recipe("g"), f"recipe: expected one of {', '.join(RECIPES)}, got 'g'"),
         (lambda: get_recipe("c", "hinton"), "preset: expected one of 'paper', 'heo'"),
         (lambda: get_recipe("c", epoch=3), "recipe: expected fields among data, .*, got epoch"),
-        (lambda: get_recipe("c", epochs=0), "epochs: expected at least 1, got 0"),
-        (lambda: get_recipe("c", drops=(100,)), "drops: expected fractions in"),
+        (lambda: get_recipe("c", epochs=0), "epochs: expected a whole number in .*, got 0"),
+        (lambda: get_recipe("c", drops=(100,)), "drops: expected growing fractions in"),
+        (lambda: get_recipe("c", drops=(0.6, 0.3)), "drops: expected growing fractions in"),
+        (lambda: get_recipe("c", drops=(math.nan,)), "drops: expected growing fractions in"),
+        (lambda: get_recipe("c", epochs=1.5), "epochs: expected a whole number in .*, got 1.5"),
+        (lambda: get_recipe("c", epochs=True), "epochs: expected a whole number in .*, got True"),
+        (lambda: get_recipe("c", lr=math.nan), "lr: expected a number of at least 0, got nan"),
+        (lambda: get_recipe("c", lr=math.inf), "lr: expected a number of at least 0, got inf"),
+        (lambda: get_recipe("c", lr=-1), "lr: expected a number of at least 0, got -1"),
+        (lambda: get_recipe("c", lr="0.1"), "lr: expected a number of at least 0, got '0.1'"),
+        (lambda: get_recipe("c", momentum=2.0), r"momentum: expected a number in \[0, 1\), got 2"),
+        (lambda: get_recipe("c", momentum=0.0, nesterov=True), "momentum: expected more than 0"),
+        (lambda: get_recipe("c", drop_factor=-1), r"drop_factor: expected a number in \(0, 1\]"),
+        (
+            lambda: get_recipe("c", seed=2**70),
+            r"seed: expected a whole number in \[0, 4294967295\]",
+        ),
+        (lambda: get_recipe("c", train_images=0), "train_images: expected a whole number of at le"),
+        (
+            lambda: get_recipe("c", batch_size=1),
+            "batch_size: expected a whole number of at least 2",
+        ),
+        (lambda: get_recipe("c", root=""), "root: expected a name, got ''"),
+        (lambda: get_recipe("c", student_model="a\0b"), "student_model: expected a name"),
         (lambda: get_recipe("c", precision="fp8"), "precision: expected one of"),
     ],
 )
 def test_what_is_no_recipe_is_refused(call, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        ("kd", {"temperature": 0.0}, "temperature: expected a number above 0, got 0.0"),
+        ("kd", {"weight": 1.5}, r"weight: expected a number in \[0, 1\], got 1.5"),
+        ("ab", {"init_epochs": -1}, "init_epochs: expected a whole number of at least 0, got -1"),
+        ("ft", {"paraphraser_lr": math.nan}, "paraphraser_lr: expected a number of at least 0"),
+        ("fitnets", {"stage": 1.5}, "stage: expected a whole number of at least 0, got 1.5"),
+        ("spectral", {"gamma": -1.0}, "gamma: expected a number of at least 0, got -1.0"),
+        ("jacobian", {"of": "student"}, "of: expected one of 'label', 'teacher'"),
+    ],
+)
+def test_options_out_of_their_range_are_refused(
+    method: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        METHODS[method](**options)

@@ -9,6 +9,7 @@ import torch
 from plane import SIZES, modes_by_ring, noise, transform
 from torch import Tensor
 
+from spectralkd.spectra.cache import cached
 from spectralkd.spectra.rings import Rings, RingsBySize, chunks, ring_frequencies, ring_modes
 
 
@@ -85,6 +86,22 @@ def test_rings_are_made_once_for_each_size() -> None:
     assert sizes.of(torch.zeros(8, 12)) is first
     assert sizes.of(torch.zeros(12, 8)) is not first
     assert first.weight.dtype == torch.float32
+
+
+def test_what_is_kept_for_later_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spectralkd.spectra.cache.CACHE_BYTES", 10_000)
+    made = []
+
+    @cached(lambda result: [result])
+    def zeros(count: int) -> Tensor:
+        made.append(count)
+        return torch.zeros(count)
+
+    for count in (1000, 1000, 1001, 1000, 1002, 1000, 1001, 9000, 9000):
+        assert len(zeros(count)) == count
+        assert sum(size for _, size in zeros.kept.values()) <= 10_000
+    # 1001 left for 1002, because 1000 was used later; 9000 is too large to stay.
+    assert made == [1000, 1001, 1002, 1001, 9000, 9000]
 
 
 @pytest.mark.parametrize("shape", [(10, 3, 32, 32), (1, 1, 600, 600), (300, 64, 8, 8), (5, 4, 4)])

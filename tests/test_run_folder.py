@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
 
 from spectralkd.reproduction.paper_tables import TABLE_2, results_table
+from spectralkd.training.lock import Holder, InUse, holder, locked, process_of
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run, file_digest
 
@@ -50,6 +56,58 @@ def test_two_checkpoints_are_kept_and_the_newest_is_read(tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_an_unreadable_line_is_named_and_a_blank_one_passed_over(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.metrics_file.write_text('{"epoch": 1}\n\n{"epoch": 2}\n{"epoch": 3}')
+    assert [line["epoch"] for line in run.read_metrics()] == [1, 2, 3]
+    run.metrics_file.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    for action in (run.read_metrics, run.last_metrics, lambda: run.keep_metrics(1)):
+        with pytest.raises(ValueError, match=r"metrics\.jsonl: expected JSON in line 2"):
+            action()
+    assert run.metrics_file.read_text().count("\n") == 3
+
+
+def test_lost_lines_are_missed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(ValueError, match="expected a line an epoch, got none"):
+        run.last_metrics()
+    run.append_metrics({"epoch": 1})
+    with pytest.raises(ValueError, match="expected 2 lines, as many as the checkpoint has epochs"):
+        run.keep_metrics(2)
+    assert run.read_metrics() == [{"epoch": 1}]
+
+
+def test_no_new_checkpoint_gives_way_to_damaged_ones(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for number in (905, 909, 910):
+        run.save_checkpoint(number, {"number": number})
+    for path in run.checkpoints():
+        path.write_bytes(b"rubbish")
+    wrong = pytest.raises(ValueError, match="expected an undamaged checkpoint, got checkpoint-")
+    with wrong, pytest.warns(UserWarning, match="is damaged"):
+        Run(tmp_path).load_checkpoint()
+    run = Run(tmp_path)
+    for number in (1, 2, 3):
+        run.save_checkpoint(number, {"number": number})
+        assert run.checkpoints()[min(number, 2) - 1].name == f"checkpoint-00000000{number}.pt"
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert Run(tmp_path).load_checkpoint() == {"number": 3}
+
+
+def test_a_sound_checkpoint_stays_until_two_newer_ones_are_sound(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for number in (5, 9):
+        run.save_checkpoint(number, {"number": number})
+    run.checkpoints()[-1].write_bytes(b"rubbish")
+    run = Run(tmp_path)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert run.load_checkpoint() == {"number": 5}
+    run.save_checkpoint(10, {"number": 10})
+    assert [path.name[-5:-3] for path in run.checkpoints()] == ["05", "09", "10"]
+    run.save_checkpoint(11, {"number": 11})
+    assert [path.name[-5:-3] for path in run.checkpoints()] == ["10", "11"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path: Path, damage: str) -> None:
     run = Run(tmp_path)
@@ -84,12 +142,49 @@ def test_a_full_disk_says_so_and_leaves_the_last_checkpoint(tmp_path: Path, monk
 
 def test_another_configuration_is_refused_by_field(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    run.claim({"a": 1, "recipe": {"lr": 0.1, "root": "x", "drops": (0.5,)}})
-    run.claim({"a": 1, "recipe": {"lr": 0.1, "root": "y", "drops": (0.5,)}}, free=("root",))
+    recipe = {"epochs": 1, "lr": 0.1, "root": "x", "drops": (0.5,)}
+    run.claim({"a": 1, "recipe": recipe})
+    run.claim({"a": 1, "recipe": recipe | {"root": "y"}}, free=("root",))
     with pytest.raises(ValueError, match=r"\(a was 1, now None; recipe.lr was 0.1, now 0.2\)"):
-        run.claim({"recipe": {"lr": 0.2, "root": "x", "drops": (0.5,)}})
+        run.claim({"recipe": recipe | {"lr": 0.2}})
     config = run.read_config()
     assert config["made_with"]["torch"] == torch.__version__
+
+
+def test_a_run_of_an_older_version_is_the_same_where_new_fields_have_their_defaults(
+    tmp_path: Path,
+) -> None:
+    new = {"recipe": vars(get_recipe("demo"))}
+    old = {k: v for k, v in new["recipe"].items() if k not in ("holdout", "nesterov")}
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": old}))
+    with pytest.raises(ValueError, match=r"\(recipe.nesterov was False, now True\)"):
+        Run(tmp_path).claim(new)
+    Run(tmp_path).claim({"recipe": new["recipe"] | {"nesterov": False}})
+
+
+def test_what_a_view_asks_for_makes_no_folder(tmp_path: Path) -> None:
+    run = Run(tmp_path / "none")
+    assert not run.finished
+    assert (run.read_metrics(), run.checkpoints(), holder(run.path)) == ([], [], None)
+    run.compare({"recipe": vars(get_recipe("demo"))})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["null", "{}", "[1]", "{", "", '{"model_type": "bert"}'])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: expected"):
+        Run(tmp_path).read_config()
+    with pytest.raises(ValueError, match=r"config\.json: expected"):
+        Run(tmp_path).claim({"recipe": {"epochs": 1}})
+
+
+def test_a_lost_configuration_is_not_written_anew(tmp_path: Path) -> None:
+    record(tmp_path, 20.0)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match="expected the configuration of the run that left model"):
+        Run(tmp_path).claim({"recipe": {"epochs": 1}})
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_a_finished_run_holds_its_network_and_what_is_known_of_it(tmp_path: Path) -> None:
@@ -102,6 +197,81 @@ def test_a_finished_run_holds_its_network_and_what_is_known_of_it(tmp_path: Path
     with safe_open(run.weights_file, "pt") as file:
         assert json.loads(file.metadata()["result"]) == {"top1_error": 12.5}
         assert torch.equal(file.get_tensor("weight"), model.weight)
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit"])
+def test_a_damaged_network_is_named_and_not_finished(tmp_path: Path, damage: str) -> None:
+    run = Run(tmp_path)
+    run.finish(nn.Linear(30, 30), {})
+    content = bytearray(run.weights_file.read_bytes())
+    content[-9] ^= 1
+    run.weights_file.write_bytes({"cut": content[:-8], "bit": content}[damage])
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the trained network"):
+        Run(tmp_path).finished  # noqa: B018
+    early = run.weights_file.with_name("model.safetensors.sha256")
+    early.unlink()  # early runs had none
+    if damage == "cut":
+        with pytest.raises(ValueError, match="got a damaged file"):
+            Run(tmp_path).finished  # noqa: B018
+
+
+# --- whoever else is at work ----------------------------------------------------------------------
+
+
+def in_another_process(code: str) -> subprocess.Popen[str]:
+    """Python code that imports the lock and prints a line when it has come so far."""
+    lines = "import os, sys, time\nfrom spectralkd.training.lock import locked\n" + code
+    process = subprocess.Popen([sys.executable, "-c", lines], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_folder_is_locked_until_its_process_ends_however(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    other = in_another_process(
+        f"with locked({str(place)!r}): print('ready', flush=True); time.sleep(600)"
+    )
+    known = holder(place)
+    assert known is not None
+    assert process_of(known) == psutil.Process(other.pid)
+    said = f"run: {place} is in use by process {other.pid} on {platform.node()}"
+    with pytest.raises(InUse, match=re.escape(said)), locked(place):
+        pass
+    copy = tmp_path / "copy"
+    shutil.copytree(place, copy)
+    place.rename(tmp_path / "renamed")
+    assert holder(copy) is None
+    assert holder(tmp_path / "renamed") == known
+    other.kill()
+    other.wait()
+    assert holder(tmp_path / "renamed") is None
+    with locked(tmp_path / "renamed"), pytest.raises(InUse), locked(tmp_path / "renamed"):
+        pass
+    assert holder(tmp_path / "renamed") is None
+
+
+def test_a_forked_worker_does_not_outlive_the_run_with_its_lock(tmp_path: Path) -> None:
+    other = in_another_process(
+        f"with locked({str(tmp_path)!r}):\n"
+        "    if os.fork(): print('ready', flush=True)\n"
+        "    time.sleep(20)"
+    )
+    assert holder(tmp_path) is not None
+    children = psutil.Process(other.pid).children()
+    other.kill()
+    other.wait()
+    assert holder(tmp_path) is None
+    for child in children:
+        child.kill()
+
+
+def test_another_process_of_the_same_number_is_not_the_holder() -> None:
+    me = Holder(platform.node(), os.getpid(), psutil.Process().create_time())
+    assert process_of(me) is not None
+    assert process_of(me._replace(created=me.created - 100)) is None
+    assert process_of(me._replace(machine="elsewhere")) is None
+    assert process_of(me._replace(process=-1)) is None
 
 
 # --- the table ------------------------------------------------------------------------------------

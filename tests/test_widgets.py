@@ -312,6 +312,21 @@ def test_a_click_launches_and_a_failure_is_shown(tmp_path: Path) -> None:
     assert "wrn11_1" in panel.states.value
 
 
+def test_foreign_files_and_names_outside_the_folder_leave_the_panel_alive(tmp_path: Path) -> None:
+    for number, text in enumerate(("{}", "null", '{"model_type": "bert"}', "")):
+        for name in ("config.json", "launch.json", "metrics.jsonl"):
+            place = tmp_path / f"{name}-{number}"
+            place.mkdir()
+            (place / name).write_text(text)
+    panel = RunPanel(tmp_path)
+    panel.refresh()
+    assert panel.states.value.count("<td>unreadable</td>") == 6
+    assert "expected the configuration of a run" in panel.states.value
+    panel.controls["run"].value = "../up"
+    assert "run: expected a name within" in panel.notes.value
+    assert panel.launch_button.disabled
+
+
 # --- small parts ----------------------------------------------------------------------------------
 
 

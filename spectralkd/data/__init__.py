@@ -59,10 +59,11 @@ def load_data(
             (default 32, 8 to 437). CIFAR takes none, and has 32.
 
     Raises:
-        ValueError: an unknown name or split; ``imagefolder`` without a root; an image size that
-            ``photos`` cannot give.
+        ValueError: an unknown name or split; ``imagefolder`` without a root, or whose ``train``
+            and ``val`` have other classes; an image size that ``photos`` cannot give.
         TypeError: a function of your own returned something else.
-        FileNotFoundError: the root does not exist, or holds no image or no Tiny ImageNet.
+        FileNotFoundError: the root does not exist, or holds no image of the split or no Tiny
+            ImageNet.
         RuntimeError: CIFAR or Tiny ImageNet is missing and cannot be downloaded.
     """
     check_choice("split", split, Split)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import (
     Method,
     Phase,
@@ -47,12 +49,12 @@ class AB(Method):
     """
 
     reads = "pre_relu"
-    margin: float = 1.0
-    weight: float = 3e-3
-    init_epochs: int = 30
-    temperature: float = 3.0
-    ce_weight: float = 0.0
-    kd_weight: float = 1.0
+    margin: Annotated[float, Range(0)] = 1.0
+    weight: Annotated[float, Range(0)] = 3e-3
+    init_epochs: Annotated[int, Range(0)] = 30
+    temperature: Annotated[float, Range(0, ends="(]")] = 3.0
+    ce_weight: Annotated[float, Range(0)] = 0.0
+    kd_weight: Annotated[float, Range(0)] = 1.0
 
     @property
     def phases(self) -> tuple[Phase, ...]:

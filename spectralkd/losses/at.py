@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import (
     Method,
     Reading,
@@ -28,7 +30,7 @@ class AT(Method):
     """
 
     reads = "output"
-    weight: float = 1e3
+    weight: Annotated[float, Range(0)] = 1e3
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)

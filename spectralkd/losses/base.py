@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_origin, get_type_hint
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectralkd.checks import check_choice
+from spectralkd.checks import check_choice, check_ranges
 from spectralkd.models.features import Statistics
 from spectralkd.spectra.rings import at_least_float32
 
@@ -105,11 +105,12 @@ class Method(nn.Module):
         return method
 
     def __post_init__(self) -> None:
-        """Check the options that are a choice between words.
+        """Check the options that are a choice between words, or annotated with a ``Range``.
 
         Raises:
-            ValueError: an unknown choice.
+            ValueError: an unknown choice, or a number out of its range.
         """
+        check_ranges(self)
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal:
                 check_choice(name, getattr(self, name), kind)

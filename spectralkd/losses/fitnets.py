@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import (
     Method,
     Phase,
@@ -43,12 +45,12 @@ class FitNets(Method):
 
     reads = "output"
     two_stages: bool = False
-    weight: float = 100.0
-    hint_epochs: int = 30
-    stage: int = 1
+    weight: Annotated[float, Range(0)] = 100.0
+    hint_epochs: Annotated[int, Range(0)] = 30
+    stage: Annotated[int, Range(0)] = 1
     relu: bool = True
-    temperature: float = 3.0
-    kd_weight: float = 0.9
+    temperature: Annotated[float, Range(0, ends="(]")] = 3.0
+    kd_weight: Annotated[float, Range(0)] = 0.9
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import (
     Method,
     Phase,
@@ -36,10 +38,10 @@ class FT(Method):
     """
 
     reads = "pre_relu"
-    weight: float = 500.0
-    rate: float = 0.5
-    paraphraser_epochs: int = 5
-    paraphraser_lr: float = 0.1
+    weight: Annotated[float, Range(0)] = 500.0
+    rate: Annotated[float, Range(0, ends="(]")] = 0.5
+    paraphraser_epochs: Annotated[int, Range(0)] = 5
+    paraphraser_lr: Annotated[float, Range(0)] = 0.1
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -52,6 +54,10 @@ class FT(Method):
         check_sizes(teacher, student)
         channels_t, channels_s = teacher.shapes[-1][0], student.shapes[-1][0]
         factors = round(channels_t * self.rate)
+        if factors < 1:
+            raise ValueError(
+                f"rate: expected a factor of at least one of {channels_t} channels, got {self.rate}"
+            )
         self.paraphraser = encoder(channels_t, factors)
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(factors, factors, 3, padding=1),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading
 from spectralkd.losses.kd import kd_terms
 from spectralkd.spectra.rings import at_least_float32
@@ -31,10 +32,10 @@ class Jacobian(Method):
     """
 
     needs_image_gradient = True
-    weight: float = 20.0
+    weight: Annotated[float, Range(0)] = 20.0
     of: Literal["label", "teacher"] = "label"
-    temperature: float = 4.0
-    kd_weight: float = 0.9
+    temperature: Annotated[float, Range(0, ends="(]")] = 4.0
+    kd_weight: Annotated[float, Range(0)] = 0.9
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

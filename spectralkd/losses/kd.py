@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
@@ -20,8 +22,8 @@ class KD(Method):
         weight: w.
     """
 
-    temperature: float = 4.0
-    weight: float = 0.9
+    temperature: Annotated[float, Range(0, ends="(]")] = 4.0
+    weight: Annotated[float, Range(0, 1)] = 0.9
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

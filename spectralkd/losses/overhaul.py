@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import (
     Method,
     Phase,
@@ -42,7 +43,7 @@ class Overhaul(Method):
 
     reads = "pre_relu"
     needs_margins = True
-    alpha: float = 1e-3
+    alpha: Annotated[float, Range(0)] = 1e-3
 
     @property
     def phases(self) -> tuple[Phase, ...]:

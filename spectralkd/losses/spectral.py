@@ -7,11 +7,12 @@ The functions below say what L_L1 and L_CPS are, in plain autograd; ``Spectral``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Reading, Taps, check_sizes, cross_entropy, stage_weights
 from spectralkd.losses.overhaul import Overhaul, partial_l2, weighted_sum
 from spectralkd.losses.spectral_fused import fused_terms
@@ -54,16 +55,16 @@ class Spectral(Overhaul):
         ValueError: an unknown choice, or (when built) maps below 4×4 pixels.
     """
 
-    alpha: float = 1e-4
-    beta: float = 1e-4
-    gamma: float = 1e-2
+    alpha: Annotated[float, Range(0)] = 1e-4
+    beta: Annotated[float, Range(0)] = 1e-4
+    gamma: Annotated[float, Range(0)] = 1e-2
     l1_reduction: Literal["sum", "mean"] = "sum"
     cps_reduction: Literal["mean", "sum"] = "mean"
     l1_stages: StageWeights = "overhaul"
     cps_stages: StageWeights = "equal"
     cps_rings: Literal["complete", "all"] = "complete"
     teacher_map: Literal["margin", "identity"] = "margin"
-    eps: float = 1e-2
+    eps: Annotated[float, Range(0)] = 1e-2
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student, least=4)

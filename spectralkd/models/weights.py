@@ -23,7 +23,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file cannot be read, or its parameters are not the model's; names every
-            one that is missing, unknown or of another shape. The model is then unchanged.
+            one that is missing, unknown, or of another shape or kind. The model is then unchanged.
     """
     path = Path(path)
     if path.is_dir():
@@ -38,6 +38,12 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
         for name in own
         if name in state and state[name].shape != own[name].shape
+    ]
+    problems += [
+        f"{name} is {state[name].layout}, {state[name].dtype} on {state[name].device}, expected a "
+        f"dense tensor as {own[name].dtype}"
+        for name in own
+        if name in state and not _fits(state[name], own[name])
     ]
     if problems:
         raise ValueError(f"weights: {path} does not fit the model: {'; '.join(problems)}")
@@ -62,6 +68,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata that ``save_half`` or a run stored with the weights."""
     with safe_open(path, "pt") as file:
         return {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+
+
+def _fits(value: Tensor, own: Tensor) -> bool:
+    """Whether a tensor can be copied into a parameter or buffer and mean the same there."""
+    dense = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
+    same_kind = value.is_floating_point() == own.is_floating_point()
+    return dense and same_kind and not value.is_complex()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

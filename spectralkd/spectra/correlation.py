@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
-from spectralkd.checks import check_finite, check_maps
+from spectralkd.checks import check_finite, check_maps, check_not_lost
+from spectralkd.spectra.cache import cached
 from spectralkd.spectra.rings import at_least_float32, cached_rings, chunks
 
 
@@ -43,22 +42,28 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     pieces = []
     with torch.autocast(x.device.type, enabled=False):
         for cx, cy in zip(chunks(flat_x), chunks(flat_y), strict=True):
-            cx, cy = at_least_float32(cx), at_least_float32(cy)
+            cx, cy = _unit(at_least_float32(cx)), _unit(at_least_float32(cy))
             rings = cached_rings(height, width, cx.dtype, cx.device)
             fx, fy = rings.transform(cx), rings.transform(cy)
             pxy, pxx, pyy = (rings.mean(product) for product in (fx * fy, fx * fx, fy * fy))
-            # Two roots: the product of two powers overflows long before each of them does.
             pieces.append(pxy * _inverse_root(pxx, eps) * _inverse_root(pyy, eps))
     correlation = torch.cat(pieces)
-    check_finite("x", x, correlation)
-    check_finite("y", y, correlation)
+    if not torch.isfinite(correlation.detach()).all():
+        name, maps = ("y", y) if torch.isfinite(x.detach()).all() else ("x", x)
+        check_finite(name, maps, correlation)
     return correlation.reshape(*shape[:-2], -1)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """Each map over its largest value, so that no power over- or underflows."""
+    largest = maps.detach().abs().amax((-2, -1), keepdim=True)
+    return maps / torch.where(largest > 0, largest, 1)
 
 
 def _inverse_root(power: Tensor, eps: float) -> Tensor:
     """1/sqrt of ring powers (N, R), at least ``eps`` of their mean; 0 for maps of zeros."""
     mean = power.detach().mean(1, keepdim=True)
-    scale = mean.clamp_min(torch.finfo(power.dtype).tiny)
+    scale = torch.where(mean > 0, mean, 1)
     # The gradient of a root cubes it, which powers relative to their mean can bear.
     root = (power / scale).clamp_min(eps).rsqrt() * scale.rsqrt()
     return torch.where(mean > 0, root, 0)
@@ -94,9 +99,10 @@ def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
             padded = torch.fft.rfft2(centered, s=(2 * height, 2 * width))
             power = torch.view_as_real(padded).square().sum(-1)
             products = torch.fft.irfft2(power, s=(2 * height, 2 * width))
-            pieces.append(products.flatten(1) @ lag_matrix.to(products))
+            pieces.append(torch.sparse.mm(lag_matrix.to(products), products.flatten(1).T).T)
     correlation = torch.cat(pieces)
     check_finite("x", x, correlation)
+    check_not_lost("x", maps, correlation[:, :1], centered=True)
     return distance.clone(), correlation.reshape(*x.shape[:-2], -1)
 
 
@@ -129,19 +135,27 @@ def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
     return torch.where(below.any(-1), crossing.squeeze(-1), torch.inf)
 
 
-@lru_cache(maxsize=64)
+@cached(iter)
 @torch.inference_mode(False)
 def _lags(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Mean lag of each ring of lags (L,), and the matrix (4·H·W, L) that averages their pairs."""
+    """Mean lag of each ring of lags (L,), and the matrix (L, 4·H·W) that averages their pairs.
+
+    The matrix is sparse: it has one entry a lag.
+    """
     dy = (torch.fft.fftfreq(2 * height, dtype=torch.float64) * 2 * height).round().abs()[:, None]
     dx = (torch.fft.fftfreq(2 * width, dtype=torch.float64) * 2 * width).round().abs()[None, :]
     pairs = ((height - dy) * (width - dx)).flatten()
     lag = torch.sqrt(dy**2 + dx**2).flatten()
-    index = (lag + 0.5).floor().long()
     rings = min(height, width) // 2 + 1
-    index = index.clamp_max(rings)
+    index = (lag + 0.5).floor().long().clamp_max(rings)
     ring_pairs = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs)
     distance = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs * lag)
-    matrix = torch.zeros(lag.numel(), rings + 1, dtype=torch.float64)
-    matrix.scatter_(1, index[:, None], 1 / ring_pairs[index][:, None])
-    return (distance / ring_pairs)[:rings], matrix[:, :rings].contiguous()
+    (inside,) = (index < rings).nonzero(as_tuple=True)
+    index = index[inside]
+    matrix = torch.sparse_coo_tensor(
+        torch.stack([index, inside]),
+        1 / ring_pairs[index],
+        (rings, lag.numel()),
+        check_invariants=True,
+    )
+    return (distance / ring_pairs)[:rings], matrix.coalesce()

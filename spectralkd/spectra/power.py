@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from spectralkd.checks import check_choice, check_finite, check_maps
+from spectralkd.checks import check_choice, check_finite, check_maps, check_not_lost
 from spectralkd.spectra.rings import (
     at_least_float32,
     cached_rings,
@@ -71,8 +71,8 @@ def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> 
 
     Raises:
         TypeError: ``x`` is not a real floating-point tensor.
-        ValueError: too few dimensions, a side below 4, a value that is not finite, or an
-            unknown ``ring`` or ``window``.
+        ValueError: too few dimensions, a side below 4, a value that is not finite or whose square
+            is out of the precision's range, or an unknown ``ring`` or ``window``.
     """
     check_choice("ring", ring, Ring)
     check_choice("window", window, Window)
@@ -81,6 +81,7 @@ def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> 
     maps = x.reshape(-1, height, width)
     power = torch.cat([_ring_power(piece, window) for piece in chunks(maps)])
     check_finite("x", x, power)
+    check_not_lost("x", maps, power, centered=window != "none")
     scale = _ring_scale(ring, height, width).to(power)
     return (power * scale).reshape(*x.shape[:-2], -1)
 
@@ -177,23 +178,23 @@ class RadialPowerSpectrum(Metric):
                     f"maps: expected at least {4 * self.pool} pixels a side to pool by "
                     f"{self.pool}, got {maps.shape[-2]}×{maps.shape[-1]}"
                 )
-            maps = functional.avg_pool2d(maps, self.pool)
+            maps = functional.avg_pool2d(at_least_float32(maps), self.pool)
         count, _, height, width = maps.shape
         if self.samples > 0 and self.size.tolist() != [height, width]:
             raise ValueError(
                 f"maps: expected size {tuple(self.size.tolist())} as in earlier batches, "
                 f"got {(height, width)}"
             )
-        power = torch.cat([_image_power(piece, self.window) for piece in chunks(maps)]).double()
-        total, total_square = (
-            sums.to(self.total.device) for sums in (power.sum(0), power.square().sum(0))
-        )
-        check_finite("maps", maps, total)
+        power = torch.cat([_image_power(piece, self.window) for piece in chunks(maps)])
+        check_finite("maps", maps, power)
+        check_not_lost("maps", maps, power, centered=self.window != "none")
+        sums = torch.stack([power.double(), power.double().square()]).sum(1).to(self.total.device)
+        if self.samples > 0:
+            sums += torch.stack([self.total, self.total_square])
+        check_finite("maps", maps, sums)
         if self.samples == 0:
             self.size = torch.tensor([height, width], device=self.size.device)
-            self.total, self.total_square = torch.zeros_like(total), torch.zeros_like(total)
-        self.total += total
-        self.total_square += total_square
+        self.total, self.total_square = sums
         self.samples += count
 
     def compute(self) -> Spectrum:
@@ -239,9 +240,9 @@ def with_ring(spectrum: Spectrum, ring: Ring) -> Spectrum:
 
 def _ring_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each map, (N, H, W) → (N, R)."""
-    maps = _tapered(at_least_float32(maps), window)
-    rings = cached_rings(*maps.shape[-2:], maps.dtype, maps.device)
     with torch.autocast(maps.device.type, enabled=False):
+        maps = _tapered(at_least_float32(maps), window)
+        rings = cached_rings(*maps.shape[-2:], maps.dtype, maps.device)
         modes = rings.transform(maps)
         return rings.mean(modes.square() if modes.requires_grad else modes.square_())
 
@@ -249,13 +250,13 @@ def _ring_power(maps: Tensor, window: Window) -> Tensor:
 def _image_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each image, averaged over channels, (N, C, H, W) → (N, R)."""
     count, channels = maps.shape[:2]
-    flat = _tapered(at_least_float32(maps.contiguous().flatten(0, 1)), window)
-    rings = cached_rings(*flat.shape[-2:], flat.dtype, flat.device)
-    if channels * rings.count < _MANY_RINGS:
-        return _ring_power(flat, "none").unflatten(0, (count, channels)).mean(1)
-    with torch.autocast(flat.device.type, enabled=False):
+    with torch.autocast(maps.device.type, enabled=False):
+        flat = _tapered(at_least_float32(maps.contiguous().flatten(0, 1)), window)
+        rings = cached_rings(*flat.shape[-2:], flat.dtype, flat.device)
+        if channels * rings.count < _MANY_RINGS:
+            return _ring_power(flat, "none").unflatten(0, (count, channels)).mean(1)
         power = rings.transform(flat).square_().unflatten(0, (count, channels)).mean(1)
-    return rings.mean(power)
+        return rings.mean(power)
 
 
 def _hann(height: int, width: int) -> Tensor:

@@ -9,13 +9,13 @@ DC first. The ring that the Nyquist frequency cuts in half and the corners beyon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spectralkd.checks import check_size
+from spectralkd.spectra.cache import cached
 
 # Above this many pixels a dense ring matrix would not fit beside the maps, and rings are summed
 # by index instead.
@@ -188,7 +188,7 @@ class RingsBySize(nn.ModuleDict):
         return rings
 
 
-@lru_cache(maxsize=64)
+@cached(lambda rings: rings.buffers())
 @torch.inference_mode(False)
 def cached_rings(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Rings:
     """The complete rings of a size, made once for each precision and device."""
@@ -211,7 +211,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-@lru_cache(maxsize=64)
+@cached(iter)
 @torch.inference_mode(False)
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Ring of each mode of the half plane (H, W//2+1), and each complete ring's |k| and modes."""

@@ -1,30 +1,34 @@
 """Runs as processes of their own, which outlive the program that started them (POSIX systems).
 
-A launched run's folder also holds ``launch.json``, its command and its process, and
-``launch.log``, everything that it printed.
+A launched run's folder also holds ``launch.json``, its settings and its process, and
+``launch.log``, everything that it printed. No command is read from a folder: ``resume`` builds it
+from the settings. Runs that were started on the command line are known by their locks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import psutil
 import torch
 
+from spectralkd.checks import Range, check_choice, check_ranges
 from spectralkd.data.cifar import cifar_folder
+from spectralkd.training.lock import Holder, holder, locked, process_of
 from spectralkd.training.recipes import FREE_FIELDS, Recipe, recipe_changes
-from spectralkd.training.run_folder import Run, differences
+from spectralkd.training.run_folder import Run, differences, read_json, write_whole
 
 Task = Literal["distill", "teacher", "student"]
-Status = Literal["running", "finished", "stopped", "failed"]
+Status = Literal["running", "finished", "stopped", "failed", "unreadable"]
 
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -48,18 +52,23 @@ class Launch:
     task: Task = "distill"
     method: str = "spectral"
     teacher: Path | None = None
-    processes: int = 1
-    port: int = 29500
+    processes: Annotated[int, Range(1, 1024)] = 1
+    port: Annotated[int, Range(1024, 65535)] = 29500
+
+    def __post_init__(self) -> None:
+        check_choice("task", self.task, Task)
+        check_ranges(self)
 
 
 class RunState(NamedTuple):
     """The state of a run, from its folder.
 
     Attributes:
-        status: ``"stopped"`` runs were asked to end; ``"failed"`` ones ended by themselves.
+        status: ``"stopped"`` runs were asked to end; ``"failed"`` ones ended by themselves;
+            ``"unreadable"`` folders hold damaged files, or those of another program.
         epochs: finished epochs.
         total: epochs of the whole run; 0 where it did not get so far as to record that.
-        last_words: the end of what a failed run printed.
+        last_words: the end of what a failed run printed, or what is wrong with the folder.
     """
 
     status: Status
@@ -116,9 +125,11 @@ def obstacles(launch: Launch) -> list[str]:
     if folder.is_file():
         found.append(f"run: expected a folder, got the file {str(folder)!r}")
     elif (folder / "config.json").is_file() or (folder / "launch.json").is_file():
-        status = run_state(folder).status
-        if status in ("running", "finished"):
-            found.append(f"run: {folder} is in use: it is {status}; choose another folder")
+        state = run_state(folder)
+        if state.status in ("running", "finished"):
+            found.append(f"run: {folder} is in use: it is {state.status}; choose another folder")
+        elif state.status == "unreadable":
+            found.append(f"run: {state.last_words}")
         elif changed := _changed(launch):
             found.append(
                 f"run: {folder} was started with other settings ({'; '.join(changed)}); choose "
@@ -152,60 +163,74 @@ def start(launch: Launch) -> None:
     """
     if found := obstacles(launch):
         raise ValueError("; ".join(found))
-    _start(launch.run, launch_command(launch))
+    _start(launch)
 
 
 def resume(run: str | Path) -> None:
-    """Resume a launched run with its own command.
+    """Resume a launched run with its own settings, where it now lies.
 
     Raises:
-        FileNotFoundError: it was not launched from here.
-        ValueError: it is running or finished.
+        FileNotFoundError: it was not launched by ``start``.
+        ValueError: it is running or finished, or ``launch.json`` is damaged; or the folder came
+            from elsewhere and names code to be imported.
     """
     path = Path(run)
     if not (path / "launch.json").is_file():
         raise FileNotFoundError(
             f"run: {path} has no launch.json: it was started on the command line; resume it there"
         )
-    if (status := run_state(path).status) in ("running", "finished"):
-        raise ValueError(f"run: expected a stopped or failed run, {path} is {status}")
-    _start(path, _read_launch(path)["command"])
+    launch, about = _as_launch(path), _read_launch(path)
+    if (state := run_state(path)).status in ("running", "finished", "unreadable"):
+        words = f": {state.last_words}" if state.last_words else ""
+        raise ValueError(f"run: expected a stopped or failed run, {path} is {state.status}{words}")
+    recipe = launch.recipe
+    names = (launch.method, recipe.data, recipe.teacher_model, recipe.student_model)
+    code = [name for name in names if ":" in name]
+    if code and about.get("place") != _place(path):
+        raise ValueError(
+            f"run: {path} was launched elsewhere and would import {', '.join(code)}; if you trust "
+            f"it, run {shlex.join(launch_command(launch))}"
+        )
+    _start(launch)
 
 
 def stop(run: str | Path) -> None:
-    """Ask a launched run to end; a single process saves its state first.
+    """Ask a run of this machine to end, however it was started; it saves its state first.
 
     Raises:
-        FileNotFoundError: it was not launched from here.
+        ValueError: it is not running, or runs on another machine.
     """
     path = Path(run)
-    if not (about := _read_launch(path)):
-        raise FileNotFoundError(
-            f"run: {path} has no launch.json: it was started on the command line; stop it there"
-        )
-    (path / "launch.json").write_text(json.dumps(about | {"stopped": True}))
-    launcher, *_ = _processes(path) or [None]
-    if launcher is None:
-        return
-    # The launcher of one process would not pass the signal on; that of several does.
-    several = "--multi_gpu" in about["command"]
-    target = launcher if several else next(iter(launcher.children()), launcher)
-    target.terminate()
+    known = holder(path)
+    process = process_of(known) if known else None
+    if known and known.process > 0 and not process:
+        raise ValueError(f"run: {path} runs on {known.machine}; stop it there")
+    if not process:  # it may be on its way there; the launcher would not pass the signal on
+        launcher, *children = _processes(path) or [None]
+        process = next(iter(children), launcher)
+    if not process:
+        raise ValueError(f"run: expected a running run, {path} is {run_state(path).status}")
+    if about := _read_launch(path):
+        _write_launch(path, about | {"stopped": True})
+    process.terminate()
 
 
 def run_state(run: str | Path) -> RunState:
-    """The state of the run in a folder."""
+    """The state of the run in a folder; nothing in the folder makes it raise."""
     path = Path(run)
-    known, total, epochs, status = _read_launch(path), 0, 0, "stopped"
-    if (path / "config.json").is_file():
-        folder = Run(path)
-        total = folder.read_config()["recipe"]["epochs"]
-        epochs = len(folder.read_metrics())
-        status = "finished" if folder.finished else "stopped"
-    if _processes(path):
-        status = "running"
-    elif status == "stopped" and known and not known.get("stopped"):
-        return RunState("failed", epochs, total, _last_words(path))
+    try:
+        known, total, epochs, status = _read_launch(path), 0, 0, "stopped"
+        if (path / "config.json").is_file():
+            folder = Run(path)
+            total = folder.read_config()["recipe"]["epochs"]
+            epochs = len(folder.read_metrics())
+            status = "finished" if folder.finished else "stopped"
+        if holder(path) or _processes(path):
+            status = "running"
+        elif status == "stopped" and known and not known.get("stopped"):
+            return RunState("failed", epochs, total, _last_words(path))
+    except (ValueError, OSError) as error:
+        return RunState("unreadable", 0, 0, str(error))
     return RunState(status, epochs, total)  # type: ignore[arg-type]
 
 
@@ -219,27 +244,32 @@ def find_runs(folder: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def _start(path: Path, command: list[str]) -> None:
-    path.mkdir(parents=True, exist_ok=True)
+def _start(launch: Launch) -> None:
+    path, command = launch.run, launch_command(launch)
     environment = dict(os.environ)
     if not torch.cuda.is_available():
         # OpenMP threads that spin while they wait slow down ten- to eighty-fold beside other work.
         environment.setdefault("OMP_WAIT_POLICY", "passive")
-    with (path / "launch.log").open("ab") as log:
-        log.write(f"\n$ {shlex.join(command)}\n".encode())
-        log.flush()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # signals to the notebook's kernel do not reach it
-        )
-    _started.append(process)
-    created = psutil.Process(process.pid).create_time()
-    about = {"command": command, "process": process.pid, "created": created}
-    (path / "launch.json").write_text(json.dumps(about))
+    with locked(path):  # against another kernel that starts it at the same moment
+        if _processes(path):
+            raise ValueError(f"run: {path} is in use: it is running; choose another folder")
+        with (path / "launch.log").open("ab") as log:
+            log.write(f"\n$ {shlex.join(command)}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # signals to the notebook's kernel do not reach it
+            )
+        _started.append(process)
+        settings = asdict(launch) | {"run": None}  # the folder may be renamed
+        settings["teacher"] = str(launch.teacher.absolute()) if launch.teacher else None
+        created = psutil.Process(process.pid).create_time()
+        about = {"launch": settings, "process": process.pid, "created": created}
+        _write_launch(path, about | {"place": _place(path)})
 
 
 def _processes(path: Path) -> list[psutil.Process]:
@@ -247,24 +277,48 @@ def _processes(path: Path) -> list[psutil.Process]:
     for process in _started:
         process.poll()  # collects those that ended: they would stay as zombies
     about = _read_launch(path)
-    try:
-        launcher = psutil.Process(about.get("process", -1))
-        # Another process may have got the same number since.
-        same = abs(launcher.create_time() - about["created"]) < 2
-        if not same or launcher.status() == psutil.STATUS_ZOMBIE:
-            return []
-        return [launcher, *launcher.children(recursive=True)]
-    except (psutil.Error, ValueError):
+    if about.get("place") != _place(path):  # a copy of the folder
         return []
+    try:
+        known = Holder(platform.node(), int(about["process"]), float(about["created"]))
+        launcher = process_of(known)
+        return [launcher, *launcher.children(recursive=True)] if launcher else []
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return []
+
+
+def _place(path: Path) -> str:
+    """Names a folder on a machine: the same after it is renamed, another one for its copy."""
+    return f"{platform.node()}:{path.stat().st_ino}" if path.is_dir() else ""
 
 
 def _read_launch(path: Path) -> dict[str, Any]:
     file = path / "launch.json"
-    about: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return about
+    return read_json(file) if file.is_file() else {}
+
+
+def _write_launch(path: Path, about: dict[str, Any]) -> None:
+    write_whole(path / "launch.json", json.dumps(about).encode())
+
+
+def _as_launch(path: Path) -> Launch:
+    """The launch that ``launch.json`` tells of, in the folder where it lies."""
+    about = _read_launch(path)
+    try:
+        settings = about["launch"]
+        recipe = settings["recipe"] | {"drops": tuple(settings["recipe"]["drops"])}
+        teacher = Path(settings["teacher"]) if settings["teacher"] else None
+        return Launch(**settings | {"run": path, "recipe": Recipe(**recipe), "teacher": teacher})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path / 'launch.json'}: expected the settings of a launch, got {', '.join(about)} "
+            f"({error}); start the run again with its settings"
+        ) from error
 
 
 def _last_words(path: Path, lines: int = 40) -> str:
+    if not (path / "launch.log").is_file():
+        return ""
     with (path / "launch.log").open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 20_000))
         text = log.read().decode(errors="replace")
@@ -273,13 +327,13 @@ def _last_words(path: Path, lines: int = 40) -> str:
 
 
 def _changed(launch: Launch) -> list[str]:
-    file = launch.run / "config.json"
-    if not file.is_file():
+    run = Run(launch.run)
+    if not run.config_file.is_file():
         return []
-    known = json.loads(file.read_text())
+    known = run.read_config()
     method = launch.method if launch.task == "distill" else "baseline"
     asked = {"role": launch.task, "method": method, "recipe": asdict(launch.recipe)}
-    return differences({name: known[name] for name in asked}, asked, FREE_FIELDS)
+    return differences({name: known.get(name) for name in asked}, asked, FREE_FIELDS)
 
 
 def _in_use(port: int) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from spectralkd.checks import check_choice, nearest
+from spectralkd.checks import Range, check_choice, check_ranges, nearest
 
 Preset = Literal["paper", "heo"]
 Precision = Literal["auto", "float32", "bf16"]
@@ -36,37 +36,49 @@ class Recipe:
         str, "Data set: photos, cifar10, cifar100, imagefolder or package.module:function."
     ] = "cifar100"
     root: Annotated[str | None, "Folder of the data set; default: where it is downloaded."] = None
-    image_size: Annotated[int, "Side of imagefolder's images in pixels."] = 32
+    image_size: Annotated[int, "Side of imagefolder's images in pixels.", Range(4, 10_000)] = 32
     teacher_model: Annotated[
         str, "Teacher network, such as wrn28_4 or package.module:function."
     ] = "wrn28_4"
     student_model: Annotated[
         str, "Student network, such as wrn16_2 or package.module:function."
     ] = "wrn16_2"
-    epochs: Annotated[int, "Number of passes over the training images."] = 200
-    batch_size: Annotated[int, "Images a step, over all processes."] = 128
-    lr: Annotated[float, "Initial learning rate."] = 0.1
+    epochs: Annotated[int, "Number of passes over the training images.", Range(1, 10**6)] = 200
+    batch_size: Annotated[int, "Images a step, over all processes.", Range(2)] = 128
+    lr: Annotated[float, "Initial learning rate.", Range(0)] = 0.1
     drops: Annotated[tuple[float, ...], "Learning-rate milestones as fractions of the run."] = (
         0.5,
         0.75,
     )
-    drop_factor: Annotated[float, "Decay factor of the learning rate at each milestone."] = 0.1
-    momentum: Annotated[float, "Momentum of SGD."] = 0.9
+    drop_factor: Annotated[
+        float, "Decay factor of the learning rate at each milestone.", Range(0, 1, "(]")
+    ] = 0.1
+    momentum: Annotated[float, "Momentum of SGD.", Range(0, 1, "[)")] = 0.9
     nesterov: Annotated[bool, "Use Nesterov momentum."] = False
     restart_momentum: Annotated[bool, "Reset the momentum at each milestone."] = False
-    weight_decay: Annotated[float, "L2 penalty (weight decay) of all parameters."] = 1e-4
-    alpha: Annotated[float, "Weight of L_overhaul (methods overhaul and spectral)."] = 1e-4
-    beta: Annotated[float, "Weight of L_L1 (method spectral)."] = 1e-4
-    gamma: Annotated[float, "Weight of L_CPS (method spectral)."] = 1e-2
-    seed: Annotated[int, "Random seed of weights, data order and augmentation."] = 0
-    train_images: Annotated[int | None, "Number of training images; default: all."] = None
-    validation_images: Annotated[int | None, "Number of validation images; default: all."] = None
-    holdout: Annotated[
-        int, "Evaluate on this many training images, kept aside, instead of the validation set."
+    weight_decay: Annotated[float, "L2 penalty (weight decay) of all parameters.", Range(0)] = 1e-4
+    alpha: Annotated[float, "Weight of L_overhaul (methods overhaul and spectral).", Range(0)] = (
+        1e-4
+    )
+    beta: Annotated[float, "Weight of L_L1 (method spectral).", Range(0)] = 1e-4
+    gamma: Annotated[float, "Weight of L_CPS (method spectral).", Range(0)] = 1e-2
+    seed: Annotated[
+        int, "Random seed of weights, data order and augmentation.", Range(0, 2**32 - 1)
     ] = 0
-    evaluate_every: Annotated[int, "Epochs between evaluations; the last epoch has one."] = 1
+    train_images: Annotated[int | None, "Number of training images; default: all.", Range(1)] = None
+    validation_images: Annotated[
+        int | None, "Number of validation images; default: all.", Range(1)
+    ] = None
+    holdout: Annotated[
+        int,
+        "Evaluate on this many training images, kept aside, instead of the validation set.",
+        Range(0),
+    ] = 0
+    evaluate_every: Annotated[
+        int, "Epochs between evaluations; the last epoch has one.", Range(1)
+    ] = 1
     spectra_every: Annotated[
-        int, "Epochs between measurements of the stages' exponents; 0: never."
+        int, "Epochs between measurements of the stages' exponents; 0: never.", Range(0)
     ] = 0
     precision: Annotated[Precision, "Precision; auto: bf16 on GPUs that support it."] = "auto"
     compile: Annotated[
@@ -74,17 +86,23 @@ class Recipe:
         "Use torch.compile; graph: also replay whole steps as CUDA graphs; auto: graph on one "
         "GPU (plain steps where it cannot be recorded), yes on several, no on CPUs.",
     ] = "auto"
-    checkpoint_seconds: Annotated[float, "Least time between checkpoints, in seconds."] = 60.0
-    workers: Annotated[int, "Number of processes that read image files."] = 4
+    checkpoint_seconds: Annotated[
+        float, "Least time between checkpoints, in seconds.", Range(0)
+    ] = 60.0
+    workers: Annotated[int, "Number of processes that read image files.", Range(0, 1024)] = 4
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, Precision)
         check_choice("compile", self.compile, Compile)
-        for name in ("epochs", "batch_size", "evaluate_every", "image_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not all(0 < part < 1 for part in self.drops):
-            raise ValueError(f"drops: expected fractions in (0, 1), got {self.drops}")
+        check_ranges(self)
+        if not all(0 < part < 1 for part in self.drops) or sorted(self.drops) != [*self.drops]:
+            raise ValueError(f"drops: expected growing fractions in (0, 1), got {self.drops}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("momentum: expected more than 0 where nesterov is used, got 0")
+        for name in ("data", "root", "teacher_model", "student_model"):
+            text = getattr(self, name)
+            if text is not None and (not str(text).strip() or "\0" in str(text)):
+                raise ValueError(f"{name}: expected a name, got {text!r}")
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""

@@ -3,8 +3,11 @@
 ``config.json``             the full configuration, versions and device
 ``metrics.jsonl``           a line an epoch
 ``checkpoint-N.pt``         the last two states to resume from, for ``torch.load``
-``checkpoint-N.pt.sha256``  their digests, as ``sha256sum`` writes them
 ``model.safetensors``       the trained network, once the run is finished
+``*.sha256``                digests of these, as ``sha256sum`` writes them
+``run.lock``                who works in the folder; see ``lock``
+
+What is damaged is named with its remedy, and nothing that is sound is deleted to go on.
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from spectralkd import __version__
+from spectralkd.training.recipes import Recipe
 
 KEPT_CHECKPOINTS = 2
 
@@ -34,37 +41,52 @@ class Run:
     """The folder of one run.
 
     Args:
-        path: of the folder; made where it is missing.
+        path: of the folder; ``claim`` makes it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._sound: list[Path] = []  # checkpoints read or written, the oldest first
         self.config_file = self.path / "config.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.weights_file = self.path / "model.safetensors"
 
     @property
     def finished(self) -> bool:
-        """Whether the trained network is there, which is written last."""
-        return self.weights_file.is_file()
+        """Whether the trained network is there, which is written last.
+
+        Raises:
+            ValueError: it is, but damaged.
+        """
+        if not self.weights_file.is_file():
+            return False
+        if not _is_whole(self.weights_file, *_version(self.weights_file)):
+            raise ValueError(
+                f"{self.weights_file}: expected the trained network, got a damaged file; restore "
+                f"it from a copy, or remove it to train the network again"
+            )
+        return True
 
     # --- configuration ---
 
-    def claim(self, config: dict[str, Any], free: tuple[str, ...] = ()) -> None:
-        """Write the configuration, or compare it with the one that is there.
+    def compare(self, config: dict[str, Any], free: tuple[str, ...] = ()) -> None:
+        """Refuse a configuration that is not the one of the run in the folder, if any.
 
         Args:
             config: nested dicts of JSON's types.
             free: names of fields that may differ.
 
         Raises:
-            ValueError: the run was started with another configuration; names what differs.
+            ValueError: the run was started with another configuration (names what differs), or
+                its configuration is lost or damaged.
         """
-        config = json.loads(json.dumps(config))
         if not self.config_file.is_file():
-            text = json.dumps(config | {"made_with": made_with()}, indent=2)
-            write_whole(self.config_file, text.encode())
+            if left := [p for p in (self.weights_file, self.metrics_file, *self.checkpoints())
+                        if p.is_file()]:  # fmt: skip
+                raise ValueError(
+                    f"{self.config_file}: expected the configuration of the run that left "
+                    f"{left[0].name}, got no file; restore it, or choose another folder"
+                )
             return
         known = self.read_config()
         known.pop("made_with", None)
@@ -74,9 +96,27 @@ class Run:
                 f"({'; '.join(differing)}); choose another folder or the same settings"
             )
 
+    def claim(self, config: dict[str, Any], free: tuple[str, ...] = ()) -> None:
+        """Write the configuration, or ``compare`` it with the one that is there."""
+        self.compare(config, free)
+        if not self.config_file.is_file():
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(config | {"made_with": made_with()}, indent=2)
+            write_whole(self.config_file, text.encode())
+
     def read_config(self) -> dict[str, Any]:
-        """The configuration."""
-        config: dict[str, Any] = json.loads(self.config_file.read_text())
+        """The configuration.
+
+        Raises:
+            ValueError: the file is damaged, or no configuration of a run.
+        """
+        config = read_json(self.config_file)
+        recipe = config.get("recipe")
+        if not (isinstance(recipe, dict) and isinstance(recipe.get("epochs"), int)):
+            raise ValueError(
+                f"{self.config_file}: expected the configuration of a run, with its recipe and "
+                f"epochs, got {', '.join(config) or 'nothing'}"
+            )
         return config
 
     # --- metrics ---
@@ -89,21 +129,53 @@ class Run:
             os.fsync(file.fileno())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All complete lines; one that was cut off while it was written is left out."""
+        """All complete lines; a last one that was cut off while it was written is left out.
+
+        Raises:
+            ValueError: another line cannot be read; names it.
+        """
         if not self.metrics_file.is_file():
             return []
+        *texts, rest = self.metrics_file.read_bytes().split(b"\n")
         lines = []
-        for text in self.metrics_file.read_text().splitlines():
+        for number, text in enumerate([*texts, rest], start=1):
+            if not text.strip():
+                continue
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break
+                lines.append(dict(json.loads(text)))
+            except (ValueError, TypeError) as error:
+                if number > len(texts):
+                    break
+                raise ValueError(
+                    f"{self.metrics_file}: expected JSON in line {number}, got {text[:40]!r}; "
+                    f"restore the line, or remove the file to train from the start"
+                ) from error
         return lines
 
+    def last_metrics(self) -> dict[str, Any]:
+        """The last line.
+
+        Raises:
+            ValueError: there is none, or one is damaged.
+        """
+        if not (lines := self.read_metrics()):
+            raise ValueError(f"{self.metrics_file}: expected a line an epoch, got none")
+        return lines[-1]
+
     def keep_metrics(self, count: int) -> None:
-        """Drop the lines after the first ``count``: their epochs will be run again."""
-        lines = self.read_metrics()[:count]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
+        """Drop the lines after the first ``count``: their epochs will be run again.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        lines = self.read_metrics()
+        if len(lines) < count:
+            raise ValueError(
+                f"{self.metrics_file}: expected {count} lines, as many as the checkpoint has "
+                f"epochs, got {len(lines)}; restore them, or remove the checkpoints to train from "
+                f"the start"
+            )
+        text = "".join(json.dumps(line) + "\n" for line in lines[:count])
         write_whole(self.metrics_file, text.encode())
 
     # --- checkpoints ---
@@ -122,14 +194,20 @@ class Run:
         torch.save(state, buffer)
         payload, path = buffer.getvalue(), self.path / f"checkpoint-{number:09d}.pt"
         with _explained(self):
-            # The digest first: a checkpoint without its own is passed over as damaged.
-            write_whole(_sidecar(path), f"{_digest(payload)}  {path.name}\n".encode())
-            write_whole(path, payload)
-        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
-            _remove(old)
+            _write_with_digest(path, payload)
+        # Others are damaged, as far as this run knows, and stay until two sound ones replace them.
+        self._sound = [*(p for p in self._sound if p != path), path][-KEPT_CHECKPOINTS:]
+        if len(self._sound) == KEPT_CHECKPOINTS:
+            for old in self.checkpoints():
+                if old < min(self._sound):
+                    _remove(old)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The newest undamaged state, or None. A damaged one is named in a warning."""
+        """The newest undamaged state; None for a new run. A damaged one is named in a warning.
+
+        Raises:
+            ValueError: all are damaged.
+        """
         for path in reversed(self.checkpoints()):
             payload = path.read_bytes()
             if not _sidecar(path).is_file() or _digest(payload) not in _sidecar(path).read_text():
@@ -138,12 +216,18 @@ class Run:
             state: dict[str, Any] = torch.load(
                 io.BytesIO(payload), map_location="cpu", weights_only=True
             )
+            self._sound = [path]
             return state
+        if damaged := [path.name for path in self.checkpoints()]:
+            raise ValueError(
+                f"{self.path}: expected an undamaged checkpoint, got {', '.join(damaged)}; restore "
+                f"one from a copy, or remove them to train from the start"
+            )
         return None
 
     def checkpoints(self) -> list[Path]:
         """Files of checkpoints, the oldest first."""
-        return sorted(self.path.glob("checkpoint-*.pt"))
+        return sorted(self.path.glob(f"checkpoint-{'[0-9]' * 9}.pt"))
 
     # --- the end ---
 
@@ -152,7 +236,7 @@ class Run:
         state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
         text = {key: json.dumps(value) for key, value in metadata.items()}
         with _explained(self):
-            write_whole(self.weights_file, save(state, metadata=text))
+            _write_with_digest(self.weights_file, save(state, metadata=text))
         for path in self.checkpoints():
             _remove(path)
 
@@ -174,25 +258,71 @@ def made_with() -> dict[str, Any]:
     }
 
 
-def differences(old: Any, new: Any, free: tuple[str, ...] = ()) -> list[str]:
-    """In words, where two configurations of JSON's types differ, ``free`` fields aside."""
+def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
+    """In words, where two configurations of JSON's types differ, ``free`` fields aside.
+
+    Fields of the recipe that came with a later version had the value of their default before.
+    """
+    old, new = (json.loads(json.dumps(config)) for config in (old, new))
+    if isinstance(recipe := old.get("recipe"), dict):
+        later = {*new.get("recipe", ())} - {*recipe}
+        recipe |= {name: value for name, value in asdict(Recipe()).items() if name in later}
     return [
         f"{name} was {a!r}, now {b!r}"
-        for name, a, b in _differences(old, json.loads(json.dumps(new)))
+        for name, a, b in _differences(old, new)
         if name.rpartition(".")[2] not in free
     ]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON object.
+
+    Raises:
+        ValueError: the file is damaged or holds something else; names it.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON, got a damaged file: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {found!r:.40}")
+    return found
 
 
 def _digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def _sidecar(checkpoint: Path) -> Path:
-    return checkpoint.with_name(checkpoint.name + ".sha256")
+def _version(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written."""
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+@lru_cache(maxsize=1024)
+def _is_whole(weights: Path, *version: int) -> bool:
+    """Whether a file of weights has its digest, read once for each version of the file."""
+    if _sidecar(weights).is_file():
+        return file_digest(weights) in _sidecar(weights).read_text()
+    try:  # early runs have no digest; a file that is cut does not open
+        with safe_open(weights, "pt"):
+            return True
+    except SafetensorError:
+        return False
+
+
+def _write_with_digest(path: Path, payload: bytes) -> None:
+    # The digest first: a file without its own counts as damaged.
+    write_whole(_sidecar(path), f"{_digest(payload)}  {path.name}\n".encode())
+    write_whole(path, payload)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
 
 
 def _remove(checkpoint: Path) -> None:
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)
     _sidecar(checkpoint).unlink(missing_ok=True)
 
 

@@ -162,6 +162,8 @@ class RunPanel(Panel):
         c = self.controls
         if not (name := c["run"].value.strip()):
             raise ValueError("run: expected a name for the run's folder, got none")
+        if not Path(self.folder / name).resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"run: expected a name within {self.folder}, got {name!r}")
         teacher = c["teacher"].value
         return Launch(
             run=self.folder / name,
@@ -237,7 +239,10 @@ class RunPanel(Panel):
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(SECONDS)
-            self.refresh()
+            try:
+                self.refresh()
+            except (ValueError, OSError) as error:  # a file that is written or removed just now
+                self.message.value = f"<b>{html.escape(str(error))}</b>"
 
     def _look(self) -> None:
         """Find the folder's runs and their states."""
@@ -257,7 +262,7 @@ class RunPanel(Panel):
             name
             for name, state in self.found.items()
             if state.status == "finished"
-            and Run(self.folder / name).read_config()["role"] == "teacher"
+            and Run(self.folder / name).read_config().get("role") == "teacher"
         ]
         options = (_FIRST, *teachers)
         menu = self.controls["teacher"]
@@ -275,7 +280,8 @@ class RunPanel(Panel):
             self._check_form()
         self._shown = known
         self.states.value = _states_table(self.found)
-        lines = {name: Run(self.folder / name).read_metrics() for name in self.runs.value}
+        readable = [n for n in self.runs.value if self.found[n].status != "unreadable"]
+        lines = {name: Run(self.folder / name).read_metrics() for name in readable}
         if any(lines.values()):
             show_instead(self.figure, runs_figure(lines))
         rows = [

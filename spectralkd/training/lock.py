@@ -1,0 +1,118 @@
+"""One process at a time works in a run's folder (POSIX systems).
+
+The operating system holds the lock, on the open file ``run.lock``, and releases it however its
+process ends: no lock is ever stale, and a copy of the folder is not locked. The file says who
+holds it: ``machine``, ``process``, and ``created``, the time at which that process began.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+LOCK = "run.lock"
+# ``holder`` takes the lock for a moment to see whether it is free: a second try follows then.
+_PATIENCE = 1.0
+_held: set[int] = set()
+
+
+class Holder(NamedTuple):
+    """Who works in a folder: machine, process number, and when that process began."""
+
+    machine: str
+    process: int
+    created: float
+
+
+class InUse(ValueError):
+    """Another process works in the folder."""
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold a run's folder, which is made where it is missing.
+
+    Raises:
+        InUse: another process, or another run of this one, holds it; names it.
+    """
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    _held.add(file)
+    try:
+        end = time.monotonic() + _PATIENCE
+        while not _try(file, fcntl.LOCK_EX):
+            if time.monotonic() > end:
+                raise InUse(f"run: {path} is in use by {_words(_read(file))}; stop it first")
+            time.sleep(0.01)
+        mine = Holder(platform.node(), os.getpid(), psutil.Process().create_time())
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(mine._asdict()).encode(), 0)
+        yield
+    finally:
+        _held.discard(file)
+        os.close(file)
+
+
+def holder(folder: str | Path) -> Holder | None:
+    """Who works in a folder now; None where nobody does."""
+    try:
+        file = os.open(Path(folder) / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return None if _try(file, fcntl.LOCK_SH) else _read(file)
+    finally:
+        os.close(file)
+
+
+def process_of(holder: Holder) -> psutil.Process | None:
+    """The process of a holder, where it is on this machine and has not ended."""
+    try:
+        process = psutil.Process(holder.process)
+        # Another process may have got the same number since.
+        same = abs(process.create_time() - holder.created) < 2
+        here = holder.machine == platform.node()
+        return process if here and same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, ValueError, OverflowError):
+        return None
+
+
+def _try(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(file: int) -> Holder:
+    try:
+        about = json.loads(os.pread(file, 4096, 0))
+        return Holder(str(about["machine"]), int(about["process"]), float(about["created"]))
+    except (ValueError, KeyError, TypeError):  # it is just being written
+        return Holder("", -1, 0.0)
+
+
+def _words(holder: Holder) -> str:
+    if holder.process < 0:
+        return "another process"
+    return f"process {holder.process} on {holder.machine}"
+
+
+def _let_go() -> None:
+    """A forked process, such as one that reads images, must not outlive the run with its lock."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
