@@ -304,7 +304,10 @@ def distill(
     recipe: Recipe,
     run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     method: Annotated[
-        str, typer.Option(help=f"{', '.join(METHODS)} or package.module:Class.")
+        str,
+        typer.Option(
+            help=f"{', '.join(METHODS)} or package.module:Class; several are summed: kd+spectral."
+        ),
     ] = "spectral",
     teacher_run: Annotated[
         Path | None,
@@ -315,7 +318,10 @@ def distill(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="Option of the method as name=value; may be repeated."),
+        typer.Option(
+            help="Option of the method as name=value, of one of several as method.name=value; may "
+            "be repeated."
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
@@ -447,7 +453,18 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def _method_options(method: str, given: list[str]) -> dict[str, Any]:
-    """``name=value`` as the types of the method's defaults."""
+    """``name=value`` as the types of the method's defaults; of a sum, ``method.name=value``."""
+    if "+" in method:
+        own: dict[str, list[str]] = {part: [] for part in method.split("+")}
+        for text in given:
+            place, equals, value = text.partition("=")
+            part, _, name = place.rpartition(".")
+            if part not in own:
+                raise ValueError(
+                    f"option: expected method.name=value with one of {', '.join(own)}, got {text!r}"
+                )
+            own[part].append(f"{name}{equals}{value}")
+        return {part: _method_options(part, texts) for part, texts in own.items()}
     defaults = method_options(find_method(method))
     options: dict[str, Any] = {}
     for text in given:

@@ -25,6 +25,7 @@ from spectralkd.data import load_data
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import hold_out
 from spectralkd.data.photos import photos
+from spectralkd.losses import METHODS
 from spectralkd.losses.base import Method
 from spectralkd.losses.distiller import Distiller
 from spectralkd.models import create_model
@@ -38,7 +39,6 @@ from spectralkd.training.evaluate import evaluate
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 
-METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
 HERE = Path(__file__).resolve().parent
 
 

@@ -5,7 +5,7 @@ The same call trains on a CPU, a GPU or, under ``accelerate launch``, on several
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from accelerate import Accelerator
 
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData, hold_out
-from spectralkd.losses import find_method, method_name
+from spectralkd.losses import find_method
 from spectralkd.losses.base import chosen_options, method_options
 from spectralkd.losses.distiller import Distiller, given
+from spectralkd.losses.sum import make_method, method_name
 from spectralkd.losses.taps import Pairs, Resize
 from spectralkd.models import create_model
 from spectralkd.models.layout import Layouts
@@ -83,7 +84,7 @@ def distill(
     recipe: Recipe,
     run: str | Path,
     *,
-    method: str = "spectral",
+    method: str | Mapping[str, Mapping[str, Any]] = "spectral",
     teacher: str | Path | None = None,
     options: dict[str, Any] | None = None,
     layers: Pairs | None = None,
@@ -97,7 +98,7 @@ def distill(
 
     Args:
         recipe, run, tracker, progress, stop: as ``train``.
-        method: one of ``losses.METHODS``, or ``"package.module:Class"``.
+        method: one of ``losses.METHODS``, or ``"package.module:Class"``; a sum as ``Distiller``.
         teacher: a finished run's folder, or a file of weights; if omitted, the recipe's teacher
             is trained first, in the folder ``teacher`` of the run.
         options: the method's own arguments; they override the recipe's alpha, beta and gamma.
@@ -107,9 +108,9 @@ def distill(
     Raises:
         as ``train``; also ValueError where the teacher's run is unfinished or of another network.
     """
-    known = method_options(find_method(method))
-    chosen = {name: getattr(recipe, name) for name in RECIPE_OPTIONS if name in known}
-    chosen |= options or {}
+    if not isinstance(method, str):
+        method, options = "+".join(method), {**method, **(options or {})}
+    chosen = _with_recipe(recipe, method, options or {})
     if teacher is None:
         place = Path(run) / "teacher"
         teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
@@ -126,9 +127,10 @@ def distill(
     load_weights(teacher_model, weights)
     torch.manual_seed(recipe.seed)
     student = create_model(recipe.student_model, classes)
-    count = MARGIN_IMAGES if find_method(method).needs_margins else 1
+    made = make_method(method, chosen)
+    count = MARGIN_IMAGES if made.needs_margins else 1
     images, _ = next(iter(training.subset(count).batches(count)))
-    distiller = Distiller(teacher_model, student, method, images=images, **connection, **chosen)
+    distiller = Distiller(teacher_model, student, made, images=images, **connection)
     Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
     return folder
 
@@ -172,6 +174,15 @@ def fit(
     else:
         Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
     return folder
+
+
+def _with_recipe(recipe: Recipe, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options, those that are fields of the recipe among them."""
+    if "+" in method:
+        parts = {part: options.get(part, {}) for part in method.split("+")}
+        return {**options, **{part: _with_recipe(recipe, part, own) for part, own in parts.items()}}
+    known = method_options(find_method(method))
+    return {k: getattr(recipe, k) for k in RECIPE_OPTIONS if k in known} | dict(options)
 
 
 def _claim(accelerator: Accelerator, path: str | Path, config: dict[str, Any]) -> Run:
