@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from spectralkd import cli
+from spectralkd.losses import METHODS
 from spectralkd.models import create_model
 
 
@@ -196,6 +197,17 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
         "spectra", "--images", 60, "--weights", "alone", "--model", "wrn10_1", cwd=tmp_path
     )
     assert "wrn10_1 (weights of alone" in spectra.stdout
+
+
+def test_methods_are_summed_by_plus() -> None:
+    given = ["kd.temperature=3", "spectral.teacher_map=identity", "own.file:LogitMSE.weight=2"]
+    with mock.patch.dict(METHODS, {"own.file:LogitMSE": METHODS["at"]}):
+        found = cli._method_options("kd+spectral+own.file:LogitMSE", given)
+    assert found["kd"] == {"temperature": 3.0}
+    assert found["spectral"] == {"teacher_map": "identity"}
+    assert found["own.file:LogitMSE"] == {"weight": 2.0}
+    with pytest.raises(ValueError, match=r"expected method.name=value with one of kd, at, got 'te"):
+        cli._method_options("kd+at", ["temperature=3"])
 
 
 def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path) -> None:

@@ -143,6 +143,25 @@ def test_every_method_runs_through_its_phases(method: str, tmp_path: Path) -> No
     assert load_file(run.weights_file).keys() == teacher.state_dict().keys()
 
 
+def test_a_sum_of_methods_is_distilled_and_recorded(tmp_path: Path) -> None:
+    save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
+    recipe = tiny(epochs=1, train_images=60, gamma=0.5)
+    both = {"kd": {"temperature": 3.0}, "spectral": {"beta": 0.1}}
+    made = []
+    for name, method, options in (("a", both, None), ("b", "kd+spectral", both)):
+        place, teacher = tmp_path / name, tmp_path / "t.safetensors"
+        settings = {"teacher": teacher, "options": options, "progress": False}
+        run = distill(recipe, place, method=method, **settings)
+        config = run.read_config()
+        assert config["method"] == "kd+spectral"
+        assert config["options"]["kd"] == {"temperature": 3.0}
+        weights = {"alpha": recipe.alpha, "beta": 0.1, "gamma": 0.5}
+        assert config["options"]["spectral"] == weights
+        made.append(without_rates(run.read_metrics()))
+    assert made[0] == made[1]
+    assert {"ce", "kd", "overhaul", "l1", "cps"} <= made[0][0].keys()
+
+
 @pytest.mark.parametrize("method", ["spectral", "ab", "ft"])
 @pytest.mark.parametrize(
     ("setting", "tolerance"), [({"compile": "yes"}, 1e-3), ({"precision": "bf16"}, 0.05)]

@@ -110,6 +110,26 @@ def make_method(
     return kind(**options)
 
 
+def with_defaults(
+    method: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options of a method or a sum, and those of the defaults that a method has.
+
+    Args:
+        method, options: as ``make_method``.
+        defaults: by name, for every method that has an option of this name.
+
+    Raises:
+        ValueError: no such method.
+    """
+    if "+" in method:
+        own = {name: options.get(name, {}) for name in method.split("+")}
+        made = {name: with_defaults(name, given, defaults) for name, given in own.items()}
+        return {**options, **made}
+    known = method_options(find_method(method))
+    return {name: value for name, value in defaults.items() if name in known} | dict(options)
+
+
 def method_name(method: Method) -> str:
     """The name by which ``make_method`` finds a method."""
     if isinstance(method, Sum):

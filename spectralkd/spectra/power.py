@@ -58,6 +58,9 @@ class Spectrum(NamedTuple):
 def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> Tensor:
     """Power spectrum of each map, reduced over rings of equal |k|; differentiable.
 
+    Maps have two dimensions and square pixels: a volume is taken as a stack of maps, and pixels
+    of unequal sides are to be resampled before.
+
     Args:
         x: (..., H, W) real floating-point maps, H and W at least 4. Half precision is
             transformed in float32.

@@ -15,10 +15,9 @@ from accelerate import Accelerator
 
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData, hold_out
-from spectralkd.losses import find_method
-from spectralkd.losses.base import chosen_options, method_options
+from spectralkd.losses.base import chosen_options
 from spectralkd.losses.distiller import Distiller, given
-from spectralkd.losses.sum import make_method, method_name
+from spectralkd.losses.sum import make_method, method_name, with_defaults
 from spectralkd.losses.taps import Pairs, Resize
 from spectralkd.models import create_model
 from spectralkd.models.layout import Layouts
@@ -110,7 +109,8 @@ def distill(
     """
     if not isinstance(method, str):
         method, options = "+".join(method), {**method, **(options or {})}
-    chosen = _with_recipe(recipe, method, options or {})
+    defaults = {name: getattr(recipe, name) for name in RECIPE_OPTIONS}
+    chosen = with_defaults(method, options or {}, defaults)
     if teacher is None:
         place = Path(run) / "teacher"
         teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
@@ -174,15 +174,6 @@ def fit(
     else:
         Loop(distiller, training, validation, recipe, folder, accelerator, progress, stop).run()
     return folder
-
-
-def _with_recipe(recipe: Recipe, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's options, those that are fields of the recipe among them."""
-    if "+" in method:
-        parts = {part: options.get(part, {}) for part in method.split("+")}
-        return {**options, **{part: _with_recipe(recipe, part, own) for part, own in parts.items()}}
-    known = method_options(find_method(method))
-    return {k: getattr(recipe, k) for k in RECIPE_OPTIONS if k in known} | dict(options)
 
 
 def _claim(accelerator: Accelerator, path: str | Path, config: dict[str, Any]) -> Run:
