@@ -55,6 +55,8 @@ from spectralkd.training.recipes import (
     Recipe,
     get_recipe,
     parse_value,
+    read_settings,
+    recipe_like,
     recipe_options,
 )
 from spectralkd.training.run_folder import Run
@@ -167,6 +169,7 @@ def spectra(
     device: Annotated[
         str | None, typer.Option(help="Such as cuda; default: cuda where there is one.")
     ] = None,
+    style: Annotated[Style, typer.Option(help="Format of the tables.")] = "text",
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
 ) -> None:
     """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
@@ -203,7 +206,7 @@ def spectra(
     )
     print(caption)
     for table in survey_tables(found):
-        print(f"\n{table.title}\n{format_table(table.header, table.rows)}")
+        print(f"\n{table.title}\n{format_table(table.header, table.rows, style)}")
         print(textwrap.fill(table.convention, 100))
     if not report.has_plotly():
         print(f"No page written to {output}: plotly is not installed (pip install plotly).")
@@ -238,27 +241,45 @@ def _recipe_command(fixed: str | None = None) -> Callable[..., Any]:
         for name, (kind, text) in recipe_options().items()
     ]
     if fixed is None:
-        preset = typer.Option(help="Numbers of the paper, or of Heo et al.")
-        added.append(_parameter("preset", Preset, preset, "paper"))
-        names = typer.Argument(help=f"One of {', '.join(RECIPES)}.")
-        added.append(_parameter("recipe", str, names, inspect.Parameter.empty))
+        preset = typer.Option(help="Numbers of the paper (default), or of Heo et al.")
+        added.append(_parameter("preset", Preset | None, preset))
+        names = typer.Argument(help=f"One of {', '.join(RECIPES)}; or none, with --config.")
+        added.append(_parameter("recipe", str | None, names))
+        like = typer.Option(
+            *("--config", "--like"),
+            help="Take all settings from a run's folder or a file, such as recipe --json prints, "
+            "but those given here.",
+        )
+        added.append(_parameter("config", Path | None, like))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [
             p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for p in inspect.signature(command, eval_str=True).parameters.values()
-            if p.name != "recipe"
+            if p.name not in ("recipe", "settings")
         ]
         signature = inspect.Signature([*own, *added])
 
         @functools.wraps(command)
         def wrapped(**given: Any) -> None:
-            name, preset = given.pop("recipe", fixed), given.pop("preset", "paper")
+            name, preset = given.pop("recipe", fixed), given.pop("preset", None)
+            config = given.pop("config", None)
             changes = {field: given.pop(field) for field in recipe_options()}
             changes = {field: value for field, value in changes.items() if value not in (None, [])}
             if "drops" in changes:
                 changes["drops"] = tuple(changes["drops"])
-            command(recipe=get_recipe(name, preset, **changes), **given)
+            if config is None:
+                command(recipe=get_recipe(name or "", preset or "paper", **changes), **given)
+                return
+            if name or preset:
+                raise ValueError(
+                    f"config: expected no recipe or preset beside {config}, which has its own, "
+                    f"got {name or preset}"
+                )
+            settings = read_settings(config)
+            if "settings" in inspect.signature(command).parameters:
+                given["settings"] = settings
+            command(recipe=recipe_like(settings, **changes), **given)
 
         wrapped.__signature__ = signature  # type: ignore[attr-defined]
         wrapped.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
@@ -304,11 +325,12 @@ def distill(
     recipe: Recipe,
     run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help=f"{', '.join(METHODS)} or package.module:Class; several are summed: kd+spectral."
+            help=f"{', '.join(METHODS)} or package.module:Class; several are summed: kd+spectral; "
+            "default: spectral."
         ),
-    ] = "spectral",
+    ] = None,
     teacher_run: Annotated[
         Path | None,
         typer.Option(
@@ -338,9 +360,14 @@ def distill(
     tracker: Annotated[
         str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
     ] = None,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
+    like = _distillation(settings or {})
+    method = method or like["method"]
     options = _method_options(method, option or [])
+    if method == like["method"]:
+        options = _merged(like["options"], options)
     _report(
         api.distill(
             recipe,
@@ -348,9 +375,9 @@ def distill(
             method=method,
             teacher=teacher_run,
             options=options,
-            layers=_pairs(layers) if layers else None,
-            layout=_layouts(layout) if layout else None,
-            resize=resize,
+            layers=_pairs(layers) if layers else like["layers"],
+            layout=_layouts(layout) if layout else like["layout"],
+            resize=resize or like["resize"],
             tracker=tracker,
             stop=_terminated(),
         )
@@ -361,9 +388,15 @@ def distill(
 def show_recipe(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
     preset: Annotated[Preset, typer.Option(help="Numbers of the paper or of Heo et al.")] = "paper",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a file for --config instead of a table.")
+    ] = False,
 ) -> None:
     """Print every setting of a recipe with its meaning."""
     values = vars(get_recipe(name, preset))
+    if as_json:
+        print(json.dumps({"recipe": values}, indent=2))
+        return
     rows = [(f, str(values[f]), textwrap.fill(t, 60)) for f, (_, t) in recipe_options().items()]
     print(format_table(("setting", "value", "meaning"), rows))
 
@@ -476,6 +509,30 @@ def _method_options(method: str, given: list[str]) -> dict[str, Any]:
             )
         options[name] = parse_value(name, type(defaults[name]), value)
     return options
+
+
+def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
+    """Method, options and layers in the settings of a run; defaults where none was distilled."""
+    if settings.get("role") != "distill":
+        settings = {}
+    own = _unlike(settings.get("options", {}), settings.get("recipe", {}))
+    places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
+    return {"method": settings.get("method", "spectral"), "options": own, **places}
+
+
+def _unlike(options: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method that it does not have from its recipe, which may change."""
+    return {
+        name: _unlike(value, recipe) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if name not in recipe or value != recipe[name]
+    }
+
+
+def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Options with some of them, or of those of a sum's methods, replaced."""
+    inner = {k: {**options.get(k, {}), **v} for k, v in changes.items() if isinstance(v, dict)}
+    return {**options, **changes, **inner}
 
 
 # --- speed ----------------------------------------------------------------------------------------

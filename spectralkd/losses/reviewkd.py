@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.overhaul import weighted_sum
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -89,4 +90,4 @@ def pyramid_error(teacher: Tensor, student: Tensor) -> Tensor:
             t, s = (functional.adaptive_avg_pool2d(maps, cells) for maps in (teacher, student))
             errors.append(functional.mse_loss(s, t))
     weights = [2.0**-level for level in range(len(errors))]
-    return sum(w * e for w, e in zip(weights, errors, strict=True)) / sum(weights)
+    return weighted_sum(weights, errors) / sum(weights)

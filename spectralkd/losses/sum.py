@@ -50,14 +50,19 @@ class Sum(Method):
         self.__dict__ |= {need: any(getattr(m, need) for m in parts.values()) for need in needs}
 
     @property
+    def named(self) -> dict[str, Any]:
+        """The methods by name."""
+        return dict(zip(self.methods, self.parts, strict=True))
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
-        earlier = [phase for method in self.parts for phase in method.phases[:-1]]
-        last = [method.phases[-1] for method in self.parts]
+        earlier = [phase for method in self.named.values() for phase in method.phases[:-1]]
+        last = [method.phases[-1] for method in self.named.values()]
         batch = any(phase.teacher_statistics == "batch" for phase in last)
         return (*earlier, Phase(last[0].name, teacher_statistics="batch" if batch else "running"))
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        for method in self.parts:
+        for method in self.named.values():
             method.build(teacher, student)
 
     def trainable_parameters(self, phase: str) -> Iterable[nn.Parameter]:
@@ -66,15 +71,18 @@ class Sum(Method):
 
     def taking_part(self, phase: str) -> dict[str, Any]:
         """The methods that have a phase of this name."""
-        parts = zip(self.methods, self.parts, strict=True)
-        return {name: part for name, part in parts if phase in [p.name for p in part.phases]}
+        return {
+            name: method
+            for name, method in self.named.items()
+            if phase in [own.name for own in method.phases]
+        }
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
         found = {
-            name: part(teacher, student, labels, phase)
-            for name, part in self.taking_part(phase).items()
+            name: method(teacher, student, labels, phase)
+            for name, method in self.taking_part(phase).items()
         }
         count = Counter(term for terms in found.values() for term in terms)
         total: dict[str, Tensor] = {}

@@ -108,7 +108,8 @@ def distill(
         as ``train``; also ValueError where the teacher's run is unfinished or of another network.
     """
     if not isinstance(method, str):
-        method, options = "+".join(method), {**method, **(options or {})}
+        options = {**method, **(options or {})}
+        method = "+".join(method)
     defaults = {name: getattr(recipe, name) for name in RECIPE_OPTIONS}
     chosen = with_defaults(method, options or {}, defaults)
     if teacher is None:

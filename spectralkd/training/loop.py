@@ -21,7 +21,7 @@ from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import ImageArray, ImageData
 from spectralkd.losses.base import Phase
 from spectralkd.losses.distiller import Distiller
-from spectralkd.training.accelerator import compiles
+from spectralkd.training.accelerator import compiles, tracker_settings
 from spectralkd.training.cuda_graph import Replayed
 from spectralkd.training.evaluate import evaluate
 from spectralkd.training.meter import EpochMeter
@@ -95,7 +95,8 @@ class Loop:
         state = self._load()
         if main:
             self.folder.keep_metrics(self.at.lines)
-            accelerator.init_trackers("spectralkd", config=_flat(self.recipe))
+            kwargs = tracker_settings(self.folder.path) if accelerator.log_with else {}
+            accelerator.init_trackers("spectralkd", _flat(self.recipe), kwargs)
         accelerator.wait_for_everyone()
         self.saved = time.monotonic()
         with tqdm(
@@ -210,8 +211,7 @@ class Loop:
         if accelerator.is_main_process:
             self.folder.append_metrics(line)
         at.lines += 1
-        numbers = {key: value for key, value in line.items() if isinstance(value, float)}
-        accelerator.log(numbers, step=at.lines)
+        accelerator.log(_numbers(line), step=at.lines)
         if self._due() and not last:
             self._save(optimizer)
 
@@ -305,6 +305,17 @@ class _Forward(nn.Module):
     def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = self.distiller(images, labels)
         return terms
+
+
+def _numbers(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """A line of metrics as trackers take it: ``exponents/group1`` and the like for nested ones."""
+    found: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, float):
+            found[prefix + name] = value
+    return found
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
