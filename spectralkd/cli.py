@@ -312,7 +312,8 @@ def train(
         bool, typer.Option("--student", help="Train the student alone instead of the teacher.")
     ] = False,
     tracker: Annotated[
-        str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
+        str | None,
+        typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
     ] = None,
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
@@ -358,7 +359,8 @@ def distill(
         typer.Option(help="How the larger map of a stage comes to the size of the smaller."),
     ] = None,
     tracker: Annotated[
-        str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
+        str | None,
+        typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
     ] = None,
     settings: dict[str, Any] | None = None,
 ) -> None:

@@ -268,8 +268,9 @@ def test_a_wrong_run_ends_in_one_line(args: list[str], says: str, tmp_path: Path
 
 def test_spectra_of_a_network_that_comes_with_the_package(tmp_path: Path) -> None:
     options = ("--images", 60, "--model", "wrn16_2", "--pretrained", "cifar100-small")
-    done = run("spectra", *options, cwd=tmp_path)
+    done = run("spectra", *options, "--style", "latex", cwd=tmp_path)
     assert "weights of wrn16_2-cifar100-small" in done.stdout, done.stderr
+    assert done.stdout.count(r"\toprule") == 3
     wrong = run("spectra", *options[:-1], "imagenet", cwd=tmp_path)
     assert "pretrained: expected one of " in wrong.stderr
 

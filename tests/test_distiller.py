@@ -442,7 +442,7 @@ def test_it_can_be_prepared_by_accelerate() -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("name", ["spectral", "kd", "ab", "fam", "kd+fft_align+wavelet"])
+@pytest.mark.parametrize("name", ["spectral", "kd", "ab", "fam", "dkd+fft_align+wavelet"])
 def test_it_compiles_as_one_graph(name: str) -> None:
     distiller = skd.Distiller(*pair(), name)
     expected = distiller(images(), LABELS)

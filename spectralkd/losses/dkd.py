@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from spectralkd.losses.base import Method, Reading, cross_entropy
 from spectralkd.losses.kd import softened_divergence
@@ -54,11 +53,13 @@ def decoupled(
         teacher, student: (N, K) logits.
         labels: (N,) int64.
     """
-    labeled = functional.one_hot(labels, student.shape[1]).bool()
+    others = torch.arange(student.shape[1] - 1, device=labels.device)
+    others = others + (others >= labels[:, None])
     pairs = []
     for logits in (teacher, student):
         soft = at_least_float32(logits) / temperature
-        rest = soft[~labeled].view(len(labels), -1)
-        pairs.append((torch.stack([soft[labeled], rest.logsumexp(1)], dim=1), rest))
+        rest = soft.gather(1, others)
+        target = soft.gather(1, labels[:, None])
+        pairs.append((torch.cat([target, rest.logsumexp(1, keepdim=True)], dim=1), rest))
     (two_t, rest_t), (two_s, rest_s) = pairs
     return softened_divergence(two_t, two_s, 1.0), softened_divergence(rest_t, rest_s, 1.0)
