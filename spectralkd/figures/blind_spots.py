@@ -36,4 +36,4 @@ def blind_spots_figure(found: Mapping[str, Mapping[str, float]]) -> go.Figure:
     figure.update_yaxes(autorange="reversed", title="loss")
     figure.update_xaxes(tickangle=-30)
     figure.update_layout(**layout(None))
-    return figure.update_layout(height=430, margin={"l": 90, "r": 10, "t": 20, "b": 120})
+    return figure.update_layout(height=410, margin={"l": 90, "r": 10, "t": 20, "b": 110})

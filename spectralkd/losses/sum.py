@@ -80,8 +80,12 @@ class Sum(Method):
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
     ) -> dict[str, Tensor]:
+        # Only a method that asked for the gradient by the images may see the teacher's graph.
+        plain = teacher._replace(
+            logits=teacher.logits.detach(), maps=tuple(maps.detach() for maps in teacher.maps)
+        )
         found = {
-            name: method(teacher, student, labels, phase)
+            name: method(teacher if method.needs_image_gradient else plain, student, labels, phase)
             for name, method in self.taking_part(phase).items()
         }
         count = Counter(term for terms in found.values() for term in terms)
