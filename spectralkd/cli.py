@@ -56,6 +56,8 @@ from spectralkd.training.recipes import (
     Recipe,
     get_recipe,
     parse_value,
+    read_settings,
+    recipe_like,
     recipe_options,
 )
 from spectralkd.training.run_folder import Run
@@ -169,6 +171,7 @@ def spectra(
     device: Annotated[
         str | None, typer.Option(help="Such as cuda; default: cuda where there is one.")
     ] = None,
+    style: Annotated[Style, typer.Option(help="Format of the tables.")] = "text",
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
 ) -> None:
     """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
@@ -205,7 +208,7 @@ def spectra(
     )
     print(caption)
     for table in survey_tables(found):
-        print(f"\n{table.title}\n{format_table(table.header, table.rows)}")
+        print(f"\n{table.title}\n{format_table(table.header, table.rows, style)}")
         print(textwrap.fill(table.convention, 100))
     if not report.has_plotly():
         print(f"No page written to {output}: plotly is not installed (pip install plotly).")
@@ -242,27 +245,45 @@ def _recipe_command(fixed: str | None = None, without: tuple[str, ...] = ()) -> 
         for name, (kind, text) in fields.items()
     ]
     if fixed is None:
-        preset = typer.Option(help="Numbers of the paper, or of Heo et al.")
-        added.append(_parameter("preset", Preset, preset, "paper"))
-        names = typer.Argument(help=f"One of {', '.join(RECIPES)}.")
-        added.append(_parameter("recipe", str, names, inspect.Parameter.empty))
+        preset = typer.Option(help="Numbers of the paper (default), or of Heo et al.")
+        added.append(_parameter("preset", Preset | None, preset))
+        names = typer.Argument(help=f"One of {', '.join(RECIPES)}; or none, with --config.")
+        added.append(_parameter("recipe", str | None, names))
+        like = typer.Option(
+            *("--config", "--like"),
+            help="Take all settings from a run's folder or a file, such as recipe --json prints, "
+            "but those given here.",
+        )
+        added.append(_parameter("config", Path | None, like))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [
             p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for p in inspect.signature(command, eval_str=True).parameters.values()
-            if p.name != "recipe"
+            if p.name not in ("recipe", "settings")
         ]
         signature = inspect.Signature([*own, *added])
 
         @functools.wraps(command)
         def wrapped(**given: Any) -> None:
-            name, preset = given.pop("recipe", fixed), given.pop("preset", "paper")
+            name, preset = given.pop("recipe", fixed), given.pop("preset", None)
+            config = given.pop("config", None)
             changes = {field: given.pop(field) for field in fields}
             changes = {field: value for field, value in changes.items() if value not in (None, [])}
             if "drops" in changes:
                 changes["drops"] = tuple(changes["drops"])
-            command(recipe=get_recipe(name, preset, **changes), **given)
+            if config is None:
+                command(recipe=get_recipe(name or "", preset or "paper", **changes), **given)
+                return
+            if name or preset:
+                raise ValueError(
+                    f"config: expected no recipe or preset beside {config}, which has its own, "
+                    f"got {name or preset}"
+                )
+            settings = read_settings(config)
+            if "settings" in inspect.signature(command).parameters:
+                given["settings"] = settings
+            command(recipe=recipe_like(settings, **changes), **given)
 
         wrapped.__signature__ = signature  # type: ignore[attr-defined]
         wrapped.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
@@ -295,7 +316,8 @@ def train(
         bool, typer.Option("--student", help="Train the student alone instead of the teacher.")
     ] = False,
     tracker: Annotated[
-        str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
+        str | None,
+        typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
     ] = None,
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
@@ -316,8 +338,9 @@ def distill(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(METHODS)} or package.module:Class; may be repeated: all students of "
-            "a seed are trained behind one pass of the teacher; default: spectral."
+            help=f"{', '.join(METHODS)} or package.module:Class; several are summed: kd+spectral; "
+            "may be repeated: all students of a seed are trained behind one pass of the teacher; "
+            "default: spectral."
         ),
     ] = None,
     seed: Annotated[
@@ -351,17 +374,22 @@ def distill(
         typer.Option(help="How the larger map of a stage comes to the size of the smaller."),
     ] = None,
     tracker: Annotated[
-        str | None, typer.Option(help="Experiment tracker, such as tensorboard; default: none.")
+        str | None,
+        typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
     ] = None,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
+    like = _distillation(settings or {})
     connection = given(
-        layers=_pairs(layers) if layers else None,
-        layout=_layouts(layout) if layout else None,
-        resize=resize,
+        layers=_pairs(layers) if layers else like["layers"],
+        layout=_layouts(layout) if layout else like["layout"],
+        resize=resize or like["resize"],
     )
-    methods, seeds = list(dict.fromkeys(method or ["spectral"])), seed or [recipe.seed]
+    methods, seeds = list(dict.fromkeys(method or [like["method"]])), seed or [recipe.seed]
     options = {name: _method_options(name, option or [], methods) for name in methods}
+    if like["method"] in options:
+        options[like["method"]] = _merged(like["options"], options[like["method"]])
     several = len(methods) * len(seeds) > 1
     students = [
         api.StudentRun(
@@ -385,9 +413,15 @@ def distill(
 def show_recipe(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
     preset: Annotated[Preset, typer.Option(help="Numbers of the paper or of Heo et al.")] = "paper",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a file for --config instead of a table.")
+    ] = False,
 ) -> None:
     """Print every setting of a recipe with its meaning."""
     values = vars(get_recipe(name, preset))
+    if as_json:
+        print(json.dumps({"recipe": values}, indent=2))
+        return
     rows = [(f, str(values[f]), textwrap.fill(t, 60)) for f, (_, t) in recipe_options().items()]
     print(format_table(("setting", "value", "meaning"), rows))
 
@@ -489,16 +523,34 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def _method_options(method: str, given: list[str], methods: list[str]) -> dict[str, Any]:
-    """``name=value`` or ``method.name=value`` as the types of the method's defaults."""
+    """Options of one of several methods: those for all of them, and those that name it."""
+    if len(methods) == 1:
+        return _own_options(method, given)
+    own = []
+    for text in given:
+        of = next((name for name in methods if text.startswith(f"{name}.")), None)
+        if of in (None, method):
+            own.append(text.removeprefix(f"{method}."))
+    return _own_options(method, own)
+
+
+def _own_options(method: str, given: list[str]) -> dict[str, Any]:
+    """``name=value`` as the types of the method's defaults; of a sum, ``method.name=value``."""
+    if "+" in method:
+        own: dict[str, list[str]] = {part: [] for part in method.split("+")}
+        for text in given:
+            place, equals, value = text.partition("=")
+            part, _, name = place.rpartition(".")
+            if part not in own:
+                raise ValueError(
+                    f"option: expected method.name=value with one of {', '.join(own)}, got {text!r}"
+                )
+            own[part].append(f"{name}{equals}{value}")
+        return {part: _own_options(part, texts) for part, texts in own.items()}
     defaults = method_options(find_method(method))
     options: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
-        of, _, last = name.rpartition(".")
-        if of in methods:
-            if of != method:
-                continue
-            name = last
         if not equals or name not in defaults:
             raise ValueError(
                 f"option: expected name=value with a name among "
@@ -506,6 +558,30 @@ def _method_options(method: str, given: list[str], methods: list[str]) -> dict[s
             )
         options[name] = parse_value(name, type(defaults[name]), value)
     return options
+
+
+def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
+    """Method, options and layers in the settings of a run; defaults where none was distilled."""
+    if settings.get("role") != "distill":
+        settings = {}
+    own = _unlike(settings.get("options", {}), settings.get("recipe", {}))
+    places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
+    return {"method": settings.get("method", "spectral"), "options": own, **places}
+
+
+def _unlike(options: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method that it does not have from its recipe, which may change."""
+    return {
+        name: _unlike(value, recipe) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if name not in recipe or value != recipe[name]
+    }
+
+
+def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Options with some of them, or of those of a sum's methods, replaced."""
+    inner = {k: {**options.get(k, {}), **v} for k, v in changes.items() if isinstance(v, dict)}
+    return {**options, **changes, **inner}
 
 
 # --- speed ----------------------------------------------------------------------------------------

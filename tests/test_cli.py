@@ -22,7 +22,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from spectralkd import cli
+from spectralkd.losses import METHODS
 from spectralkd.models import create_model
+from spectralkd.training.recipes import get_recipe, read_settings, recipe_like
 
 
 class Done(NamedTuple):
@@ -198,6 +200,17 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
     assert "wrn10_1 (weights of alone" in spectra.stdout
 
 
+def test_methods_are_summed_by_plus() -> None:
+    given = ["kd.temperature=3", "spectral.teacher_map=identity", "own.file:LogitMSE.weight=2"]
+    with mock.patch.dict(METHODS, {"own.file:LogitMSE": METHODS["at"]}):
+        found = cli._own_options("kd+spectral+own.file:LogitMSE", given)
+    assert found["kd"] == {"temperature": 3.0}
+    assert found["spectral"] == {"teacher_map": "identity"}
+    assert found["own.file:LogitMSE"] == {"weight": 2.0}
+    with pytest.raises(ValueError, match=r"expected method.name=value with one of kd, at, got 'te"):
+        cli._own_options("kd+at", ["temperature=3"])
+
+
 def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "spectralkd", "train", "demo", "--run", "run"]
     process = subprocess.Popen(
@@ -255,8 +268,9 @@ def test_a_wrong_run_ends_in_one_line(args: list[str], says: str, tmp_path: Path
 
 def test_spectra_of_a_network_that_comes_with_the_package(tmp_path: Path) -> None:
     options = ("--images", 60, "--model", "wrn16_2", "--pretrained", "cifar100-small")
-    done = run("spectra", *options, cwd=tmp_path)
+    done = run("spectra", *options, "--style", "latex", cwd=tmp_path)
     assert "weights of wrn16_2-cifar100-small" in done.stdout, done.stderr
+    assert done.stdout.count(r"\toprule") == 3
     wrong = run("spectra", *options[:-1], "imagenet", cwd=tmp_path)
     assert "pretrained: expected one of " in wrong.stderr
 
@@ -266,6 +280,43 @@ def test_a_recipe_is_printed_with_its_meaning(tmp_path: Path) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert any(row[:2] == ["weight_decay", "0.0005"] for row in rows)
     assert "Learning-rate milestones as fractions of the run." in done.stdout
+
+
+def test_a_recipe_is_printed_as_a_file_and_read_again(tmp_path: Path) -> None:
+    printed = run("recipe", "c", "--preset", "heo", "--json", cwd=tmp_path)
+    (tmp_path / "c.json").write_text(printed.stdout)
+    recipe = recipe_like(read_settings(tmp_path / "c.json"), epochs=3)
+    assert recipe == get_recipe("c", "heo", epochs=3)
+    with pytest.raises(ValueError, match="recipe: expected fields among setup, .*, got epoch"):
+        recipe_like({"recipe": {"epoch": 3}})
+    (tmp_path / "other.json").write_text("[1]")
+    with pytest.raises(ValueError, match="config: expected a run's folder, .*, got '.*other.json'"):
+        read_settings(tmp_path / "other.json")
+
+
+def test_a_run_like_another(tmp_path: Path) -> None:
+    """All settings of the first but its seed, a weight of the recipe and an option."""
+    save_file(create_model("wrn10_2", 15).state_dict(), tmp_path / "t.safetensors")
+    teacher = ("--teacher", "t.safetensors")
+    first = run(
+        *("distill", "demo", "--method", "kd+spectral", "--run", "a", *teacher, *TINY),
+        *("--option", "kd.temperature=3", "--option", "spectral.teacher_map=identity"),
+        cwd=tmp_path,
+    )
+    assert first.returncode == 0, first.stderr
+    changes = ("--seed", 1, "--gamma", 0.5, "--option", "kd.weight=0.5")
+    done = run("distill", "--like", "a", "--run", "b", *teacher, *changes, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    a, b = (json.loads((tmp_path / name / "config.json").read_text()) for name in "ab")
+    assert b["recipe"] == {**a["recipe"], "seed": 1, "gamma": 0.5}
+    assert b["options"]["kd"] == {"temperature": 3.0, "weight": 0.5}
+    assert b["options"]["spectral"] == {**a["options"]["spectral"], "gamma": 0.5}
+    assert b["options"]["spectral"]["teacher_map"] == "identity"
+    both = run("distill", "demo", "--like", "a", "--run", "c", *teacher, cwd=tmp_path)
+    assert "config: expected no recipe or preset beside a, which has its own" in both.stderr
+    none = run("train", "--run", "c", cwd=tmp_path)
+    assert "recipe: expected one of demo, a, " in none.stderr
+    assert len(none.stderr.splitlines()) == 1
 
 
 def test_networks_data_and_methods_of_ones_own_file(tmp_path: Path) -> None:

@@ -16,14 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import spectralkd as skd
-from spectralkd.losses.base import Method, Phase, Reading, cross_entropy, method_options
+from spectralkd.losses import METHODS
+from spectralkd.losses.base import (
+    Method,
+    Phase,
+    Reading,
+    chosen_options,
+    cross_entropy,
+    method_options,
+)
 from spectralkd.losses.overhaul import margin
+from spectralkd.losses.sum import method_name
 from spectralkd.models import create_model, model_stages
 from spectralkd.models.features import record
 from spectralkd.models.stage import Stage
 
-METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
-OF_MAPS = ("fitnets", "at", "ft", "ab", "overhaul", "spectral")
+OF_LOGITS = ["baseline", "kd", "jacobian", "dkd"]
 LABELS = torch.tensor([0, 3, 9, 3])
 
 # Every phase of every method, with the options that lead to it.
@@ -41,10 +49,20 @@ PHASES: list[tuple[str, str, dict[str, Any]]] = [
     ("ab", "train", {}),
     ("overhaul", "train", {}),
     ("spectral", "train", {}),
+    ("fft_align", "train", {}),
+    ("focal", "train", {}),
+    ("wavelet", "train", {}),
+    ("fam", "train", {}),
+    ("ufd", "train", {}),
+    ("dkd", "train", {}),
+    ("reviewkd", "train", {}),
 ]
-WITH_STATE = ["fitnets", "ft", "ab", "overhaul", "spectral"]
-# What a batch norm takes off again has no gradient but rounding.
-SHIFTED_AWAY = {"fitnets": ["regressor.0.bias"]}
+WITH_STATE = [name for name in METHODS if name not in (*OF_LOGITS, "at", "fft_align")]
+# What a batch norm takes off again, or no band sees, has no gradient but rounding.
+SHIFTED_AWAY = {
+    "fitnets": ["regressor.0.bias"],
+    "wavelet": [f"connectors.{stage}.1.bias" for stage in range(3)],
+}
 
 
 def network(name: str, seed: int, num_classes: int = 10) -> nn.Module:
@@ -424,7 +442,7 @@ def test_it_can_be_prepared_by_accelerate() -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("name", ["spectral", "kd", "ab"])
+@pytest.mark.parametrize("name", ["spectral", "kd", "ab", "dkd+fam"])
 def test_it_compiles_as_one_graph(name: str) -> None:
     distiller = skd.Distiller(*pair(), name)
     expected = distiller(images(), LABELS)
@@ -444,14 +462,11 @@ def test_it_compiles_as_one_graph(name: str) -> None:
 
 
 def test_what_each_method_reads() -> None:
-    """Attention maps and hints are of a stage's own result, the rest of the map before a ReLU."""
+    """Of logits nothing; some of the map before a stage's ReLU, the rest of its own result."""
     reads = {name: skd.METHODS[name].reads for name in METHODS}
-    assert [name for name, layer in reads.items() if layer == "output"] == ["fitnets", "at"]
-    assert [name for name, layer in reads.items() if layer is None] == [
-        "baseline",
-        "kd",
-        "jacobian",
-    ]
+    before_relu = [name for name, layer in reads.items() if layer == "pre_relu"]
+    assert before_relu == ["ft", "ab", "overhaul", "spectral", "reviewkd"]
+    assert [name for name, layer in reads.items() if layer is None] == OF_LOGITS
 
 
 @pytest.mark.parametrize(
@@ -478,7 +493,7 @@ def test_unknown_options_are_refused_with_the_known(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_networks_of_other_stages_are_refused_where_maps_count(name: str) -> None:
     models = network("wrn10_1", 0), network("mobilenet", 1)
-    if name in OF_MAPS:
+    if name not in OF_LOGITS:
         with pytest.raises(ValueError, match="student: expected 3 stages as the teacher, got 4"):
             skd.Distiller(*models, name)
     else:
@@ -509,3 +524,71 @@ def test_other_wrong_arguments_are_refused() -> None:
         skd.Distiller(*pair(), Similarity(), weight=1.0)
     with pytest.raises(TypeError, match="stage_table"):
         skd.Distiller(torchvision.models.resnet18(), network("wrn10_1", 0), "at")
+
+
+# --- sums -----------------------------------------------------------------------------------------
+
+
+def test_a_sum_has_the_terms_of_each_and_one_cross_entropy() -> None:
+    both = {"kd": {"temperature": 2.0}, "spectral": {"gamma": 0.5}}
+    distiller = skd.Distiller(*pair(), both)
+    named = skd.Distiller(*pair(), "kd+spectral", **both)
+    named.load_state_dict(distiller.state_dict())
+    terms = distiller(images(), LABELS)
+    assert list(terms) == ["ce", "kd", "overhaul", "l1", "cps"]
+    torch.testing.assert_close(named(images(), LABELS), terms)
+    # The teacher's statistics are the batch's, as the second asks for.
+    assert distiller.phases == skd.METHODS["spectral"]().phases
+    reading = distiller.read_teacher(images())
+    kd = skd.Distiller(*pair(), "kd", temperature=2.0)(images(), LABELS, reading)
+    spectral = skd.Distiller(*pair(), "spectral", gamma=0.5)
+    spectral.method.load_state_dict(distiller.method.parts[1].state_dict())
+    expected = {**spectral(images(), LABELS, reading), **kd}
+    torch.testing.assert_close({name: expected[name] for name in terms}, terms)
+    check_training(distiller, "train")
+
+
+def test_a_sum_keeps_every_phase_and_names_apart_what_clashes() -> None:
+    distiller = skd.Distiller(*pair(), {"ab": {"init_epochs": 2}, "ft": {}, "kd": {}})
+    assert [phase.name for phase in distiller.phases] == ["boundaries", "paraphraser", "train"]
+    assert distiller.phases[0].epochs == 2
+    found = [list(begun(distiller, p.name)(images(), LABELS)) for p in distiller.phases]
+    assert found == [["ab"], ["reconstruction"], ["ce", "ab.kd", "ft", "kd.kd"]]
+    for phase in distiller.phases:
+        distiller.student.zero_grad(set_to_none=True)
+        distiller.method.zero_grad(set_to_none=True)
+        check_training(distiller, phase.name)
+
+
+def test_a_sum_asks_for_what_its_methods_need() -> None:
+    logits = skd.Distiller(*pair(), "dkd+baseline")
+    assert logits.method.reads is None
+    assert logits.method.needs_teacher
+    assert skd.Distiller(*pair(), "jacobian+at").method.needs_image_gradient
+    check_training(skd.Distiller(*pair(), "jacobian+at"), "train")
+    assert skd.Distiller(*pair(), "at+fft_align").method.reads == "output"
+    assert not skd.Distiller(*pair(), "at+fft_align").method.needs_margins
+
+
+def test_a_sum_knows_its_name_and_all_its_options() -> None:
+    sum_ = skd.Distiller(*pair(), "kd+at", at={"weight": 2.0}).method
+    assert method_name(sum_) == "kd+at"
+    options = chosen_options(sum_)["methods"]
+    assert options == {"kd": {"temperature": 4.0, "weight": 0.9}, "at": {"weight": 2.0}}
+    own = skd.Distiller(*pair(), {"kd": {}, f"{__name__}:Similarity": {"weight": 2.0}})
+    assert {"kd", "sp"} <= own(images(), LABELS).keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        ({"kd": {}}, {}, "methods: expected two or more, got 'kd'"),
+        ("kd+at", {"ta": {}}, r"method 'kd\+at': expected options among kd, at, got ta"),
+        ("kd+at", {"at": {"gamma": 1}}, "method 'at': expected options among weight, got gamma"),
+        ("kd+ta", {}, "method: expected one of .*, got 'ta'"),
+        ("at+spectral", {}, "maps that are read alike, got 'output' of at, 'pre_relu' of spectral"),
+    ],
+)
+def test_sums_that_cannot_be(method: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        skd.Distiller(*pair(), method, **options)

@@ -823,7 +823,7 @@ def test_connectors_begin_as_the_authors_do() -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 # Those that read maps, and so need them to be of equal size.
-OF_MAPS = ["fitnets", "at", "ft", "ab", "overhaul", "spectral"]
+OF_MAPS = [name for name, method in METHODS.items() if method.reads is not None]
 
 
 def test_options_are_known() -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import spectralkd as skd
+from spectralkd.losses import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -33,7 +34,6 @@ LEVELS = [
     {"cli"},
     {"__main__"},
 ]
-METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
 
 
 def test_environment_and_pyproject_agree() -> None:
@@ -44,6 +44,14 @@ def test_environment_and_pyproject_agree() -> None:
     extras = PROJECT["optional-dependencies"]
     listed = {*PROJECT["dependencies"], *extras["notebooks"], *extras["test"]}
     assert set(pip) == {d for d in listed if not d.startswith("spectralkd")} | {"--editable ."}
+
+
+def test_the_citation_and_the_changes_know_the_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == skd.__version__
+    assert citation["license"] == PROJECT["license"]
+    assert citation["preferred-citation"]["url"] == PROJECT["urls"]["Paper"]
+    assert f"\n## {skd.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_import_is_light() -> None:
@@ -96,7 +104,8 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_readme_and_the_folder_listing_say_the_same() -> None:
     readme = (ROOT / "README.md").read_text()
     listed = re.findall(r"^    (\w+)(?:/|\.py)  ", readme, re.M)
-    there = {p.stem for p in (ROOT / "spectralkd").iterdir() if not p.name.startswith("_")}
+    paths = [p for p in (ROOT / "spectralkd").iterdir() if p.is_dir() or p.suffix == ".py"]
+    there = {p.stem for p in paths if not p.name.startswith("_")}
     assert set(listed) == there
     order = {name: number for number, names in enumerate(LEVELS) for name in names}
     assert [order[name] for name in listed] == sorted(order[name] for name in listed)
@@ -104,7 +113,7 @@ def test_readme_and_the_folder_listing_say_the_same() -> None:
 
 def test_readme_names_only_what_exists() -> None:
     readme = (ROOT / "README.md").read_text()
-    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme + (ROOT / "CONTRIBUTING.md").read_text()):
         assert (ROOT / link).exists(), link
     named = re.findall(r"`(\w+)\.(\w+)\.(\w+)`", readme)
     assert len(named) > 15

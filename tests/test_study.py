@@ -42,8 +42,8 @@ def test_the_full_list_has_every_cell_of_table_2_and_every_method() -> None:
     for setup in "abcd":
         for method in ("baseline", "kd", "at", "overhaul", "spectral"):
             assert (setup, method) in done
-    assert {row for setup, row in done if setup == "c"} >= set(METHODS) - {"teacher"}
-    assert set(TABLE_2) - {"teacher"} == set(METHODS)
+    assert {row for setup, row in done if setup == "c"} >= set(TABLE_2) - {"teacher"}
+    assert set(TABLE_2) - {"teacher"} <= set(METHODS)
     seeds = [j.recipe.seed for j in jobs if (j.recipe.setup, j.row, j.step) == ("c", "spectral", 3)]
     assert sorted(seeds) == [0, 0, 1, 1, 2, 2]  # in both presets
 

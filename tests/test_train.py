@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import tracking
 from accelerate.state import AcceleratorState
+from accelerate.utils import LoggerType
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,6 +27,7 @@ from spectralkd.data import load_data
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import hold_out
 from spectralkd.data.photos import photos
+from spectralkd.losses import METHODS
 from spectralkd.losses.base import Method
 from spectralkd.losses.distiller import Distiller
 from spectralkd.models import create_model
@@ -38,7 +41,6 @@ from spectralkd.training.evaluate import evaluate
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 
-METHODS = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
 HERE = Path(__file__).resolve().parent
 
 
@@ -144,6 +146,25 @@ def test_every_method_runs_through_its_phases(method: str, tmp_path: Path) -> No
     }.get(method, set())
     assert terms <= set(lines[-1])
     assert load_file(run.weights_file).keys() == teacher.state_dict().keys()
+
+
+def test_a_sum_of_methods_is_distilled_and_recorded(tmp_path: Path) -> None:
+    save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
+    recipe = tiny(epochs=1, train_images=60, gamma=0.5)
+    both = {"kd": {"temperature": 3.0}, "spectral": {"beta": 0.1}}
+    made = []
+    for name, method, options in (("a", both, None), ("b", "kd+spectral", both)):
+        place, teacher = tmp_path / name, tmp_path / "t.safetensors"
+        settings = {"teacher": teacher, "options": options, "progress": False}
+        run = distill(recipe, place, method=method, **settings)
+        config = run.read_config()
+        assert config["method"] == "kd+spectral"
+        assert config["options"]["kd"] == {"temperature": 3.0}
+        weights = {"alpha": recipe.alpha, "beta": 0.1, "gamma": 0.5}
+        assert config["options"]["spectral"] == weights
+        made.append(without_rates(run.read_metrics()))
+    assert made[0] == made[1]
+    assert {"ce", "kd", "overhaul", "l1", "cps"} <= made[0][0].keys()
 
 
 @pytest.mark.parametrize("method", ["spectral", "ab", "ft"])
@@ -302,7 +323,54 @@ def test_exponents_of_the_stages_are_recorded(tmp_path: Path) -> None:
     assert lines[1]["exponents"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_tracker_is_told(tmp_path: Path, monkeypatch) -> None:
+FAKE_TRACKER = """
+import sys
+told = []
+def init(**settings):
+    told.append(settings)
+    return sys.modules[__name__]
+def log(values, step=None, **kwargs):
+    told.append({"step": step, **values})
+def finish():
+    pass
+class config:
+    update = staticmethod(lambda values, **kwargs: None)
+"""
+
+
+def test_a_tracker_is_told_of_exponents_and_a_resumed_run_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trackio.py").write_text(FAKE_TRACKER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tracking, "_available_trackers", [LoggerType("trackio")])
+    recipe = tiny(epochs=2, spectra_every=1, checkpoint_seconds=0.0)
+    steps = iter([False] * 6 + [True] + [False] * 9)
+    settings = {"role": "student", "tracker": "trackio", "progress": False}
+    with pytest.raises(Exception, match="stopped; the same command resumes it"):
+        train(recipe, tmp_path / "run", stop=lambda: next(steps), **settings)
+    run = train(recipe, tmp_path / "run", **settings)
+    told = sys.modules["trackio"].told
+    first, second = (call for call in told if "project" in call)
+    assert first == second
+    assert first["name"].startswith("run-")
+    assert first["resume"] == "allow"
+    lines = run.read_metrics()
+    logged = [call for call in told if "step" in call]
+    assert [call["step"] for call in logged] == [1, 2]
+    for line, call in zip(lines, logged, strict=True):
+        for layer, exponent in line["exponents"].items():
+            assert call[f"exponents/{layer}"] == exponent
+
+
+def test_a_missing_tracker_is_refused_before_the_run_begins(tmp_path: Path) -> None:
+    for name, says in (("aim", "aim is not installed"), ("aimm", "expected one of aim, .*'aimm'")):
+        with pytest.raises(ValueError, match=f"tracker: {says}"):
+            train(tiny(epochs=1), tmp_path / "run", tracker=name, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_is_told(tmp_path: Path) -> None:
     train(tiny(epochs=1), tmp_path, role="student", tracker="tensorboard", progress=False)
     assert list(tmp_path.rglob("events.out*"))
 

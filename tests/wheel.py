@@ -1,5 +1,7 @@
 """Five lines with the package as a wheel installs it: ``python wheel.py``, away from the clone."""
 
+from importlib.resources import files
+
 import torch
 import torchvision
 
@@ -29,4 +31,5 @@ for method, (teacher, student, size) in PAIRS.items():
 
 assert skd.create_model("wrn16_2", pretrained="cifar100-small")
 assert read_records("small")
+assert files(skd).joinpath("py.typed").is_file()  # type checkers read the package's types
 assert "site-packages" in skd.__file__, skd.__file__

@@ -1,4 +1,4 @@
-"""The distillation methods of Table 2, one file each, by name in ``METHODS``.
+"""The distillation methods of Table 2 and later ones, one file each, by name in ``METHODS``.
 
 ``Distiller(teacher, student, "spectral", gamma=0.02)`` puts one to work. A method of your own is
 a class like them: pass an instance instead of the name, or enter it as ``METHODS["mine"]``.
@@ -10,12 +10,19 @@ from spectralkd.losses.ab import AB
 from spectralkd.losses.at import AT
 from spectralkd.losses.base import Method
 from spectralkd.losses.baseline import Baseline
+from spectralkd.losses.dkd import DKD
+from spectralkd.losses.fam import FAM
+from spectralkd.losses.fft_align import FFTAlign
 from spectralkd.losses.fitnets import FitNets
+from spectralkd.losses.focal import Focal
 from spectralkd.losses.ft import FT
 from spectralkd.losses.jacobian import Jacobian
 from spectralkd.losses.kd import KD
 from spectralkd.losses.overhaul import Overhaul
+from spectralkd.losses.reviewkd import ReviewKD
 from spectralkd.losses.spectral import Spectral
+from spectralkd.losses.ufd import UFD
+from spectralkd.losses.wavelet import Wavelet
 from spectralkd.registry import find
 
 METHODS: dict[str, type[Method]] = {
@@ -28,6 +35,13 @@ METHODS: dict[str, type[Method]] = {
     "ab": AB,
     "overhaul": Overhaul,
     "spectral": Spectral,
+    "fft_align": FFTAlign,
+    "focal": Focal,
+    "wavelet": Wavelet,
+    "fam": FAM,
+    "ufd": UFD,
+    "dkd": DKD,
+    "reviewkd": ReviewKD,
 }
 
 
@@ -38,10 +52,3 @@ def find_method(name: str) -> type[Method]:
         ValueError: no such method (with the nearest names).
     """
     return find("method", name, METHODS)
-
-
-def method_name(method: Method) -> str:
-    """The name by which ``find_method`` finds a method."""
-    kind = type(method)
-    known = (name for name, entry in METHODS.items() if entry is kind)
-    return next(known, f"{kind.__module__}:{kind.__qualname__}")

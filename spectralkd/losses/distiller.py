@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from spectralkd.losses import find_method, method_name
-from spectralkd.losses.base import Method, Phase, Reading, Taps, method_options
+from spectralkd.losses.base import Method, Phase, Reading, Taps
+from spectralkd.losses.sum import make_method, method_name
 from spectralkd.losses.taps import Pairs, Reads, Resize, margins, paired_layers, read_layers
 from spectralkd.models.features import FeatureReader, Statistics, evaluation
 from spectralkd.models.layout import Layouts
@@ -43,7 +43,8 @@ class Distiller(nn.Module):
             it. None for a method that needs no teacher. Margins are read from its
             batch norms at once: load its weights first.
         student: trained in place.
-        method: a name of ``METHODS``, ``"package.module:Class"``, or an instance.
+        method: a name of ``METHODS``, ``"package.module:Class"``, or an instance; for a sum of
+            several, their names joined by ``+``, or their options by their names.
         layers: pairs of a teacher's and a student's layer, one for each stage, for methods that
             read maps; default: those of the networks' stage tables, see ``models.model_stages``.
         layout: as ``models.layout.find_layouts``, of the layers of both networks.
@@ -54,7 +55,8 @@ class Distiller(nn.Module):
             attribute ``image_shape``, or (3, 32, 32). Not used by methods of logits.
         images: (N, 3, H, W), some hundreds of those to come. The margins of a teacher's map that
             no batch norm gives are measured over them; not needed otherwise.
-        options: the method's own arguments, where it is given by name.
+        options: the method's own arguments, where it is given by name; those of a sum's methods
+            as dicts by their names.
 
     Raises:
         ValueError: no such method or option, networks that the method cannot compare, images
@@ -72,7 +74,7 @@ class Distiller(nn.Module):
         self,
         teacher: nn.Module | None,
         student: nn.Module,
-        method: str | Method = "spectral",
+        method: str | Mapping[str, Mapping[str, Any]] | Method = "spectral",
         *,
         layers: Pairs | None = None,
         layout: Layouts = None,
@@ -82,7 +84,12 @@ class Distiller(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.method = _make(method, options)
+        if isinstance(method, Method) and options:
+            raise ValueError(
+                f"options: expected none beside an instance of {type(method).__name__}, which has "
+                f"its own; got {', '.join(options)}"
+            )
+        self.method = method if isinstance(method, Method) else make_method(method, options)
         self.student = student
         if teacher is None and self.method.needs_teacher:
             raise ValueError(f"teacher: {method_name(self.method)} needs one, got None")
@@ -241,24 +248,6 @@ def share_teacher(distillers: Sequence[Distiller]) -> None:
     for distiller in readers:
         distiller._readers[0] = shared
         distiller._passes = (shared, distiller._passes[1])
-
-
-def _make(method: str | Method, options: dict[str, Any]) -> Method:
-    if isinstance(method, Method):
-        if options:
-            raise ValueError(
-                f"options: expected none beside an instance of {type(method).__name__}, which has "
-                f"its own; got {', '.join(options)}"
-            )
-        return method
-    kind = find_method(method)
-    known = method_options(kind)
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(
-            f"method {method!r}: expected options among {', '.join(known) or 'none'}, "
-            f"got {', '.join(unknown)}"
-        )
-    return kind(**options)
 
 
 def given(**arguments: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
 
     Args:
         paths: folders of runs.
-        style: ``"text"``, ``"markdown"`` or ``"html"``.
+        style: as ``format_table``; ``"csv"`` has no place for unfinished runs.
 
     Returns:
         For each setup, method, preset and change: the error published in the paper (for Overhaul
@@ -92,9 +92,9 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
         for group in groups
     ]
     table = format_table(header, rows, style)
-    if unfinished:
-        lines = "; ".join(unfinished)
-        table += f"\n<p>Unfinished: {lines}</p>" if style == "html" else f"\n\nUnfinished: {lines}"
+    note = f"Unfinished: {'; '.join(unfinished)}"
+    if unfinished and style != "csv":
+        table += {"html": f"\n<p>{note}</p>", "latex": f"\n% {note}"}.get(style, f"\n\n{note}")
     return table
 
 

@@ -6,29 +6,28 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import wraps
 from threading import Lock
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 CACHE_BYTES = 128 * 2**20
 
 
-def cached(tensors: Callable[[T], Iterable[Tensor | None]]) -> Callable[..., Callable[P, T]]:
+def cached(tensors: Callable[[Any], Iterable[Tensor | None]]) -> Callable[[F], F]:
     """As ``functools.lru_cache``, but at most ``CACHE_BYTES`` of each function's results stay.
 
     Args:
         tensors: what a result holds.
     """
 
-    def decorate(make: Callable[P, T]) -> Callable[P, T]:
-        kept: OrderedDict[object, tuple[T, int]] = OrderedDict()
+    def decorate(make: F) -> F:
+        kept: OrderedDict[object, tuple[Any, int]] = OrderedDict()
         lock = Lock()
 
         @wraps(make)
-        def find(*args: P.args, **kwargs: P.kwargs) -> T:
+        def find(*args: Any, **kwargs: Any) -> Any:
             key = args, tuple(sorted(kwargs.items()))
             with lock:
                 if key in kept:
@@ -44,7 +43,7 @@ def cached(tensors: Callable[[T], Iterable[Tensor | None]]) -> Callable[..., Cal
             return made
 
         find.kept = kept  # type: ignore[attr-defined]
-        return find
+        return cast(F, find)
 
     return decorate
 

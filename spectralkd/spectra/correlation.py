@@ -14,7 +14,9 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     """Correlation of two maps at each |k|: the Fourier ring correlation inside Eq. 8.
 
     ``Re⟨X conj Y⟩ / sqrt(⟨|X|²⟩ ⟨|Y|²⟩)`` with ⟨·⟩ the mean over a ring (Eq. 9). It lies in
-    [-1, 1], is 1 for maps that differ by a positive factor, and is differentiable.
+    [-1, 1], is 1 for maps that differ by a positive factor, and is differentiable. Like
+    ``radial_power`` it is for maps of two dimensions with square pixels; there is no Fourier
+    shell correlation of volumes.
 
     Args:
         x, y: (..., H, W) real floating-point maps whose shapes broadcast; H and W are equal.

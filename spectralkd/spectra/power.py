@@ -58,6 +58,9 @@ class Spectrum(NamedTuple):
 def radial_power(x: Tensor, *, ring: Ring = "mean", window: Window = "none") -> Tensor:
     """Power spectrum of each map, reduced over rings of equal |k|; differentiable.
 
+    Maps have two dimensions and square pixels: a volume is taken as a stack of maps, and pixels
+    of unequal sides are to be resampled before.
+
     Args:
         x: (..., H, W) real floating-point maps, H and W at least 4. Half precision is
             transformed in float32.
@@ -242,7 +245,7 @@ def _ring_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each map, (N, H, W) → (N, R)."""
     with torch.autocast(maps.device.type, enabled=False):
         maps = _tapered(at_least_float32(maps), window)
-        rings = cached_rings(*maps.shape[-2:], maps.dtype, maps.device)
+        rings = cached_rings(maps.shape[-2], maps.shape[-1], maps.dtype, maps.device)
         modes = rings.transform(maps)
         return rings.mean(modes.square() if modes.requires_grad else modes.square_())
 
@@ -252,7 +255,7 @@ def _image_power(maps: Tensor, window: Window) -> Tensor:
     count, channels = maps.shape[:2]
     with torch.autocast(maps.device.type, enabled=False):
         flat = _tapered(at_least_float32(maps.contiguous().flatten(0, 1)), window)
-        rings = cached_rings(*flat.shape[-2:], flat.dtype, flat.device)
+        rings = cached_rings(flat.shape[-2], flat.shape[-1], flat.dtype, flat.device)
         if channels * rings.count < _MANY_RINGS:
             return _ring_power(flat, "none").unflatten(0, (count, channels)).mean(1)
         power = rings.transform(flat).square_().unflatten(0, (count, channels)).mean(1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 
 from spectralkd.training.recipes import Recipe
@@ -19,12 +22,14 @@ def make_accelerator(recipe: Recipe, run: str | Path, tracker: str | None = None
     Args:
         recipe: its ``precision`` and ``compile`` are read.
         run: folder of the run, for the tracker.
-        tracker: one of accelerate's, such as ``"tensorboard"``; by default none.
+        tracker: one of accelerate's, such as ``"trackio"`` or ``"tensorboard"``; by default none.
 
     Raises:
         RuntimeError: several processes were asked for and one was started.
-        ValueError: ``compile="graph"`` on anything but one CUDA device.
+        ValueError: ``compile="graph"`` on anything but one CUDA device; a tracker that there is
+            not, or whose package is not installed.
     """
+    _check_tracker(tracker)
     _forget_precision()
     accelerator = Accelerator(
         mixed_precision="bf16" if _uses_bf16(recipe) else "no",
@@ -36,6 +41,20 @@ def make_accelerator(recipe: Recipe, run: str | Path, tracker: str | None = None
     _check_processes(accelerator)
     _check_graph(recipe, accelerator)
     return accelerator
+
+
+def tracker_settings(run: str | Path) -> dict[str, dict[str, Any]]:
+    """What ``init_trackers`` passes on, so that a resumed run goes on in its tracker's run.
+
+    wandb and trackio know a run by the name that is kept in its folder. TensorBoard adds a file
+    to the same folder; other trackers begin a new run.
+    """
+    place = Path(run) / "tracker-run"
+    if not place.is_file():
+        place.write_text(f"{Path(run).resolve().name}-{uuid.uuid4().hex[:8]}")
+    name = place.read_text()
+    resumed = {"name": name, "resume": "allow"}
+    return {"trackio": resumed, "wandb": {**resumed, "id": name, "dir": str(run)}}
 
 
 def is_main_process() -> bool:
@@ -70,6 +89,17 @@ def _forget_precision() -> None:
     another one; there is no public way to reset that and keep the process group.
     """
     AcceleratorState._reset_state()
+
+
+def _check_tracker(tracker: str | None) -> None:
+    """accelerate warns of a missing package, and trains without a tracker."""
+    if tracker is None:
+        return
+    if tracker not in LOGGER_TYPE_TO_CLASS:
+        known = ", ".join(LOGGER_TYPE_TO_CLASS)
+        raise ValueError(f"tracker: expected one of {known}, got {tracker!r}")
+    if tracker not in map(str, get_available_trackers()):
+        raise ValueError(f"tracker: {tracker} is not installed (pip install {tracker})")
 
 
 def _check_processes(accelerator: Accelerator) -> None:

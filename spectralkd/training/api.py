@@ -6,7 +6,7 @@ The same call trains on a CPU, a GPU or, under ``accelerate launch``, on several
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,9 @@ from torch import nn
 
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData, hold_out
-from spectralkd.losses import find_method, method_name
-from spectralkd.losses.base import chosen_options, method_options
+from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
+from spectralkd.losses.sum import make_method, method_name, with_defaults
 from spectralkd.losses.taps import Pairs, Resize
 from spectralkd.models import create_model
 from spectralkd.models.layout import Layouts
@@ -93,7 +93,7 @@ def distill(
     recipe: Recipe,
     run: str | Path,
     *,
-    method: str = "spectral",
+    method: str | Mapping[str, Mapping[str, Any]] = "spectral",
     teacher: str | Path | None = None,
     options: dict[str, Any] | None = None,
     layers: Pairs | None = None,
@@ -107,7 +107,7 @@ def distill(
 
     Args:
         recipe, run, tracker, progress, stop: as ``train``.
-        method: one of ``losses.METHODS``, or ``"package.module:Class"``.
+        method: one of ``losses.METHODS``, or ``"package.module:Class"``; a sum as ``Distiller``.
         teacher: a finished run's folder, or a file of weights; if omitted, the recipe's teacher
             is trained first, in the folder ``teacher`` of the run.
         options: the method's own arguments; they override the recipe's alpha, beta and gamma.
@@ -117,10 +117,13 @@ def distill(
     Raises:
         as ``train``; also ValueError where the teacher's run is unfinished or of another network.
     """
+    if not isinstance(method, str):
+        options = {**method, **(options or {})}
+        method = "+".join(method)
     connection = given(layers=layers, layout=layout, resize=resize)
     student = StudentRun(recipe, run, method, options or {}, connection)
+    student.made()  # refused before the teacher is trained
     if teacher is None:
-        find_method(method)  # refused before the teacher is trained
         place = Path(run) / "teacher"
         teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
     (made,) = distill_together([student], teacher, tracker=tracker, progress=progress, stop=stop)
@@ -140,6 +143,16 @@ class StudentRun:
     method: str = "spectral"
     options: dict[str, Any] = field(default_factory=dict)
     connection: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """The method's options, the recipe's alpha, beta and gamma where they are not given."""
+        defaults = {name: getattr(self.recipe, name) for name in RECIPE_OPTIONS}
+        return with_defaults(self.method, self.options, defaults)
+
+    def made(self) -> Method:
+        """The method with its options."""
+        return make_method(self.method, self.all_options)
 
 
 def distill_together(
@@ -174,7 +187,7 @@ def distill_together(
     for student in students:
         recipe = student.recipe
         accelerator = make_accelerator(recipe, student.run, tracker)
-        options = _all_options(student)
+        options = student.all_options
         config = _config(recipe, "distill", recipe.student_model, student.method, options)
         config |= student.connection | {"teacher_sha256": digest}
         folder = _claim(accelerator, student.run, config)
@@ -195,25 +208,13 @@ def distill_together(
     return runs
 
 
-def _all_options(student: StudentRun) -> dict[str, Any]:
-    known = method_options(find_method(student.method))
-    chosen = {name: getattr(student.recipe, name) for name in RECIPE_OPTIONS if name in known}
-    return chosen | student.options
-
-
 def _distiller(student: StudentRun, teacher: nn.Module, training: ImageData) -> Distiller:
     torch.manual_seed(student.recipe.seed)
     network = create_model(student.recipe.student_model, len(training.classes))
-    count = MARGIN_IMAGES if find_method(student.method).needs_margins else 1
+    method = student.made()
+    count = MARGIN_IMAGES if method.needs_margins else 1
     images, _ = next(iter(training.subset(count).batches(count)))
-    return Distiller(
-        teacher,
-        network,
-        student.method,
-        images=images,
-        **student.connection,
-        **_all_options(student),
-    )
+    return Distiller(teacher, network, method, images=images, **student.connection)
 
 
 def fit(

@@ -21,7 +21,7 @@ from spectralkd.analysis.gradients import gradient_norms
 from spectralkd.data.images import ImageArray, ImageData
 from spectralkd.losses.base import Phase
 from spectralkd.losses.distiller import Distiller, TeacherPasses
-from spectralkd.training.accelerator import compiles
+from spectralkd.training.accelerator import compiles, tracker_settings
 from spectralkd.training.evaluate import evaluate
 from spectralkd.training.meter import EpochMeter
 from spectralkd.training.recipes import Recipe
@@ -112,7 +112,8 @@ class Loop:
             self.distiller.load_state_dict(self.state["distiller"])
         if self.accelerator.is_main_process:
             self.folder.keep_metrics(self.at.lines)
-            self.accelerator.init_trackers("spectralkd", config=_flat(self.recipe))
+            kwargs = tracker_settings(self.folder.path) if self.accelerator.log_with else {}
+            self.accelerator.init_trackers("spectralkd", _flat(self.recipe), kwargs)
         self.accelerator.wait_for_everyone()
         self.saved = time.monotonic()
         self._skip_empty_phases()
@@ -236,8 +237,7 @@ class Loop:
         if accelerator.is_main_process:
             self.folder.append_metrics(line)
         at.lines += 1
-        numbers = {key: value for key, value in line.items() if isinstance(value, float)}
-        accelerator.log(numbers, step=at.lines)
+        accelerator.log(_numbers(line), step=at.lines)
         at.epoch, at.step = at.epoch + 1, 0
         self._skip_empty_phases()
         if self.finished:
@@ -288,6 +288,17 @@ class Loop:
         if not self.finished:
             where = f"{self.folder.path}: epoch {self.at.epoch + 1} of phase {self.phase.name!r}"
             self.meter.check_finite(self.accelerator, where)
+
+
+def _numbers(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """A line of metrics as trackers take it: ``exponents/group1`` and the like for nested ones."""
+    found: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, float):
+            found[prefix + name] = value
+    return found
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

@@ -11,8 +11,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -215,6 +218,42 @@ def get_recipe(name: str, preset: Preset = "paper", **changes: Any) -> Recipe:
             f"recipe: expected fields among {', '.join(recipe_options())}, got {', '.join(unknown)}"
         )
     return Recipe(**(settings | {"setup": name, "preset": preset} | changes))
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings of a run, given by its folder, or of a JSON file of the same form.
+
+    Raises:
+        ValueError: there is no such file, or it holds no recipe.
+    """
+    place = Path(path)
+    place = place / "config.json" if place.is_dir() else place
+    try:
+        settings: dict[str, Any] = json.loads(place.read_text())
+        assert isinstance(settings["recipe"], dict)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"config: expected a run's folder, its config.json or a file that spectralkd recipe "
+            f"--json prints, got {str(path)!r}"
+        ) from error
+    return settings
+
+
+def recipe_like(settings: Mapping[str, Any], **changes: Any) -> Recipe:
+    """The recipe among settings of ``read_settings``, with some fields replaced.
+
+    Raises:
+        ValueError: a field that no recipe has.
+    """
+    given: dict[str, Any] = {**settings["recipe"], **changes}
+    for name, value in given.items():
+        given[name] = tuple(value) if isinstance(value, list) else value
+    known = [field.name for field in fields(Recipe)]
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(
+            f"recipe: expected fields among {', '.join(known)}, got {', '.join(unknown)}"
+        )
+    return Recipe(**given)
 
 
 def parse_value(name: str, kind: Any, text: str) -> Any:
