@@ -114,3 +114,19 @@ def test_small_sides_are_refused() -> None:
     for function in (ring_frequencies, ring_modes, Rings):
         with pytest.raises(ValueError, match="at least 4 pixels, got 3×9"):
             function(3, 9)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 64), (64, 67), (65, 71), (70, 66)])
+def test_large_maps_are_folded_onto_a_quarter_of_the_ring_matrix(height: int, width: int) -> None:
+    rings = Rings(height, width)
+    assert rings.folded is not None
+    assert rings.folded.numel() < 0.3 * rings.index.numel() * rings.count
+    x, y = noise(2, 3, height, width, dtype=torch.float64)
+    products = rings.transform(x) * rings.transform(y)
+    products.requires_grad_()
+    found = rings.mean(products)
+    expected = torch.zeros(3, rings.count + 1, dtype=torch.float64)
+    expected = expected.index_add(1, rings.index, products * rings.weight)[:, : rings.count]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    gradients = [torch.autograd.grad(v[:, 5].sum(), products)[0] for v in (found, expected)]
+    torch.testing.assert_close(*gradients)

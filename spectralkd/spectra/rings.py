@@ -20,6 +20,9 @@ from spectralkd.spectra.cache import cached
 # Above this many pixels a dense ring matrix would not fit beside the maps, and rings are summed
 # by index instead.
 _DENSE_RING_PIXELS = 256 * 256
+# From this side on, products are summed over re and im, and over ky and -ky, before the ring
+# matrix, which is then a quarter as large; smaller maps lose more by these passes than they gain.
+_FOLDED_SIDE = 64
 # Size of a piece of maps whose transform stays in a processor's cache.
 _CHUNK_BYTES = 2 * 2**20
 # A piece holds at least so many maps, unless that takes more than 16 times this size.
@@ -75,13 +78,16 @@ class Rings(nn.Module):
             K = 2·H·(W//2 + 1).
         index: (K,) ring of each number; ``count`` for those in no ring.
         weight: (K,) weight of each number in the mean over its ring.
-        matrix: (K, R) the same weights as a matrix; None for maps too large for one.
+        matrix: (K, R) the same weights as a matrix; None for large maps.
+        folded: ((H//2 + 1)·(W//2 + 1), R) the weights of ky >= 0, for products that are folded
+            onto them; None for small maps and for those too large for one.
     """
 
     multiplicity: Tensor
     index: Tensor
     weight: Tensor
     matrix: Tensor | None
+    folded: Tensor | None
 
     def __init__(self, height: int, width: int, *, complete: bool = True) -> None:
         check_size(height, width)
@@ -94,14 +100,18 @@ class Rings(nn.Module):
         modes = torch.zeros(self.count + 1, dtype=torch.int64).index_add_(0, index, counted)
         index, counted = (v.repeat_interleave(2) for v in (index, counted))
         weight = counted / (modes[index] * height * width).double()
-        matrix = None
+        matrix = folded = None
         if height * width <= _DENSE_RING_PIXELS:
             matrix = torch.zeros(len(index), self.count + 1, dtype=torch.float64)
             matrix = matrix.scatter_(1, index[:, None], weight[:, None])[:, : self.count]
+            if min(height, width) >= _FOLDED_SIDE:
+                rows = matrix.view(height, -1, 2, self.count)[: height // 2 + 1, :, 0]
+                matrix, folded = None, rows.flatten(0, 1).contiguous()
         self.register_buffer("multiplicity", counted.double(), persistent=False)
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("folded", folded, persistent=False)
 
     def transform(self, maps: Tensor) -> Tensor:
         """Unnormalized Fourier transform of each map as one real vector (re, im, re, im, …).
@@ -158,8 +168,20 @@ class Rings(nn.Module):
         """Mean over each ring of products of two transforms, (N, K) → (N, R)."""
         if self.matrix is not None:
             return products @ self.matrix
+        if self.folded is not None:
+            return self._fold(products) @ self.folded
         sums = products.new_zeros(len(products), self.count + 1)
         return sums.index_add(1, self.index, products * self.weight)[:, : self.count]
+
+    def _fold(self, products: Tensor) -> Tensor:
+        """Sums over re and im and over ky and -ky, (N, K) → (N, (H//2 + 1)·(W//2 + 1))."""
+        re, im = products.view(len(products), self.height, -1, 2).unbind(-1)
+        sums = re + im
+        middle = (self.height + 1) // 2  # rows 1 … middle - 1 have a mirror image
+        mirrored = sums[:, -middle + 1 :].flip(1)
+        top = sums[:, : self.height // 2 + 1]
+        top = torch.cat([top[:, :1], top[:, 1:middle] + mirrored, top[:, middle:]], 1)
+        return top.flatten(1)
 
 
 class RingsBySize(nn.ModuleDict):
