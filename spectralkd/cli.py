@@ -28,7 +28,6 @@ from spectralkd.bench.speed import (
     bench_spectra,
     bench_train,
     bench_widgets,
-    cpu_capabilities,
 )
 from spectralkd.data import DATASETS, load_data
 from spectralkd.data.images import ImageFiles, suited
@@ -49,7 +48,11 @@ from spectralkd.reproduction.records import Size
 from spectralkd.reproduction.study import RESULTS, run_study, study_state
 from spectralkd.spectra.power import Ring, Window
 from spectralkd.training import api
-from spectralkd.training.accelerator import is_main_process
+from spectralkd.training.accelerator import (
+    cpu_capabilities,
+    faster_precision,
+    is_main_process,
+)
 from spectralkd.training.recipes import (
     RECIPES,
     Preset,
@@ -322,6 +325,7 @@ def train(
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
     role: Literal["teacher", "student"] = "student" if student else "teacher"
+    _hint(recipe)
     _report(api.train(recipe, run, role=role, tracker=tracker, stop=_terminated()))
 
 
@@ -402,6 +406,7 @@ def distill(
         for number in dict.fromkeys(seeds)
         for name in methods
     ]
+    _hint(recipe)
     stop = _terminated()
     if teacher_run is None:
         teacher_run = api.train(recipe, run / "teacher", tracker=tracker, stop=stop).path
@@ -500,6 +505,11 @@ def _terminated() -> Callable[[], bool]:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     return lambda: bool(asked)
+
+
+def _hint(recipe: Recipe) -> None:
+    if hint := faster_precision(recipe):
+        print(hint, file=sys.stderr)
 
 
 def _report(run: Run) -> None:

@@ -134,3 +134,26 @@ def test_crops_do_not_depend_on_the_default_precision() -> None:
 def test_other_data_is_refused() -> None:
     with pytest.raises(TypeError, match="data: expected an ImageArray or ImageFiles, got list"):
         training_stream([1, 2, 3], 2, seed=0)  # type: ignore[arg-type]
+
+
+def test_mixup_mixes_images_and_labels_alike_and_resumes() -> None:
+    data = photos("train").subset(30)
+    plain = list(training_stream(data, 10, seed=5).epoch(2))
+    mixed = list(training_stream(data, 10, seed=5, mixup=0.7).epoch(2))
+    shares = []
+    for (x, labels), (y, known) in zip(plain, mixed, strict=True):
+        assert known.shape == (10, len(data.classes))
+        torch.testing.assert_close(known.sum(1), torch.ones(10))
+        other = x.roll(1, 0)
+        share = float(((y - other) * (x - other)).sum() / (x - other).square().sum())
+        torch.testing.assert_close(y, share * x + (1 - share) * other, rtol=1e-4, atol=1e-4)
+        for row in range(10):
+            own, other = labels[row], labels.roll(1)[row]
+            expected = 1.0 if own == other else share
+            assert float(known[row, own]) == pytest.approx(expected, abs=1e-4)
+        shares.append(share)
+    assert len({round(share, 4) for share in shares}) == 3
+    assert all(0 <= share <= 1 for share in shares)
+    (resumed,) = training_stream(data, 10, seed=5, mixup=0.7).epoch(2, 2)
+    assert torch.equal(resumed[0], mixed[2][0])
+    assert torch.equal(resumed[1], mixed[2][1])

@@ -10,6 +10,7 @@ import pytest
 
 from spectralkd.losses import METHODS
 from spectralkd.models import MODELS
+from spectralkd.training import accelerator
 from spectralkd.training.recipes import RECIPES, get_recipe, parse_value, recipe_options
 
 
@@ -139,3 +140,18 @@ def test_options_out_of_their_range_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         METHODS[method](**options)
+
+
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [({}, ""), ({"avx512_bf16": True}, "0.6"), ({"avx512_bf16": True, "amx_bf16": True}, "0.4")],
+)
+def test_a_processor_with_bf16_units_is_told(
+    units: dict[str, bool], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerator, "cpu_capabilities", lambda: units)
+    monkeypatch.setattr(accelerator.torch.cuda, "is_available", lambda: False)
+    hint = accelerator.faster_precision(get_recipe("c"))
+    assert says in hint
+    assert bool(says) == bool(hint)
+    assert accelerator.faster_precision(get_recipe("c", precision="float32")) == ""

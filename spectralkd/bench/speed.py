@@ -42,6 +42,7 @@ from spectralkd.losses.spectral import Spectral
 from spectralkd.models import create_model
 from spectralkd.spectra.correlation import ring_correlation
 from spectralkd.spectra.power import RadialPowerSpectrum, radial_power
+from spectralkd.training.accelerator import cpu_capabilities
 from spectralkd.training.api import fit
 from spectralkd.training.recipes import Recipe, get_recipe
 
@@ -221,11 +222,6 @@ def seconds_of_a_step(distiller: Distiller, recipe: Recipe, images: ImageArray) 
 def cpu_has_bf16() -> bool:
     """Whether training runs on a CPU with matrix units for bf16 (Intel's AMX)."""
     return PartialState().device.type == "cpu" and bool(cpu_capabilities().get("amx_bf16"))
-
-
-def cpu_capabilities() -> dict[str, Any]:
-    """What torch says of the processor; nothing where torch is too old to."""
-    return dict(getattr(torch.cpu, "get_capabilities", dict)())
 
 
 def bench_widgets(rounds: int = 5) -> list[Timing]:

@@ -12,8 +12,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -34,7 +36,7 @@ class Stream(Protocol):
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from step ``start`` on: this process's share of each.
 
-        Yields (n, 3, H, W) normalised float32 images and (n,) labels, on the device.
+        Yields (n, 3, H, W) normalized float32 images and (n,) labels, on the device.
         """
 
 
@@ -47,6 +49,7 @@ def training_stream(
     rank: int = 0,
     world: int = 1,
     workers: int = 4,
+    mixup: float = 0.0,
 ) -> Stream:
     """Augmented batches of a data set.
 
@@ -58,6 +61,9 @@ def training_stream(
         rank, world: number of this process and of all processes: process r takes every world-th
             image of a batch, from the r-th on.
         workers: number of processes that read files.
+        mixup: α of mixup (Zhang et al. 2018, arXiv 1710.09412): each image becomes λ of itself
+            and 1 - λ of the next one of its batch, λ ~ Beta(α, α), one λ a batch, and labels
+            become (n, K) probabilities; 0 for none.
 
     Raises:
         ValueError: the batch is smaller than two images a process, or larger than the data set.
@@ -72,11 +78,14 @@ def training_stream(
             f"got {batch_size}"
         )
     order = _Order(len(data), batch_size, seed, rank, world)
+    stream: Stream
     if isinstance(data, ImageArray):
-        return _ArrayStream(data, order, torch.device(device))
-    if not isinstance(data, ImageFiles):
+        stream = _ArrayStream(data, order, torch.device(device))
+    elif isinstance(data, ImageFiles):
+        stream = _FileStream(data, order, torch.device(device), workers)
+    else:
         raise TypeError(f"data: expected an ImageArray or ImageFiles, got {type(data).__name__}")
-    return _FileStream(data, order, torch.device(device), workers)
+    return _Mixed(stream, mixup, seed, len(data.classes)) if mixup else stream
 
 
 class _Order:
@@ -148,6 +157,21 @@ class _FileStream:
                 images.to(self.device, non_blocking=True),
                 labels.to(self.device, non_blocking=True),
             )
+
+
+class _Mixed:
+    def __init__(self, stream: Stream, alpha: float, seed: int, classes: int) -> None:
+        self.stream, self.steps = stream, stream.steps
+        self.alpha, self.seed, self.classes = alpha, seed, classes
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, (images, labels) in enumerate(self.stream.epoch(number, start), start=start):
+            rng = np.random.default_rng((self.seed, number, step))
+            share = float(rng.beta(self.alpha, self.alpha))
+            known = functional.one_hot(labels, self.classes).float()
+            # Batches are in random order: the next image is any other one.
+            images, known = (share * x + (1 - share) * x.roll(1, 0) for x in (images, known))
+            yield images, known
 
 
 class _Seeded(Dataset[tuple[Tensor, int]]):

@@ -62,6 +62,23 @@ def is_main_process() -> bool:
     return bool(PartialState().is_main_process)
 
 
+def cpu_capabilities() -> dict[str, Any]:
+    """What torch says of the processor; nothing where torch is too old to."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def faster_precision(recipe: Recipe) -> str:
+    """A hint where a run in float32 could be faster in bf16 on this processor, else nothing."""
+    if recipe.precision != "auto" or torch.cuda.is_available():
+        return ""
+    known = cpu_capabilities()
+    # Measured: a step of setup (c) on two cores of a Xeon, of WRN-28-4 on two of an EPYC.
+    part = 0.4 if known.get("amx_bf16") else 0.6 if known.get("avx512_bf16") else None
+    if part is None:
+        return ""
+    return f"this processor computes in bf16: --precision bf16 takes {part} of the time"
+
+
 def compiles(recipe: Recipe, accelerator: Accelerator) -> bool:
     """Whether a run uses ``torch.compile``."""
     if recipe.compile == "auto":

@@ -85,7 +85,8 @@ def train(
     torch.manual_seed(recipe.seed)
     distiller = Distiller(None, create_model(name, len(training.classes)), "baseline")
     loop = Loop(distiller, validation, recipe, folder, accelerator)
-    run_together([loop], training, progress=progress, stop=stop)
+    mixup = recipe.mixup if role == "teacher" else 0.0
+    run_together([loop], training, mixup=mixup, progress=progress, stop=stop)
     return folder
 
 

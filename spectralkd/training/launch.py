@@ -249,7 +249,10 @@ def _start(launch: Launch) -> None:
     environment = dict(os.environ)
     if not torch.cuda.is_available():
         # OpenMP threads that spin while they wait slow down ten- to eighty-fold beside other work.
+        # Two threads that wait for each other lose most of their speed where another program
+        # needs one of the cores: one core is left to it, and no thread spins while it waits.
         environment.setdefault("OMP_WAIT_POLICY", "passive")
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
     with locked(path):  # against another kernel that starts it at the same moment
         if _processes(path):
             raise ValueError(f"run: {path} is in use: it is running; choose another folder")

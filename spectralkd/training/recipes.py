@@ -5,8 +5,9 @@
 ``heo``
     those of the reference code of Heo et al. 2019, whose setup the paper says it uses: weight
     decay 5e-4 on CIFAR, Nesterov momentum that restarts at each drop of the learning rate, α ten
-    times as large, and on ImageNet drops one epoch earlier. β then equals α, as in the paper,
-    and γ stays.
+    times as large, mixup for the teacher of setups e and f (with α = 1, as mixup's authors
+    choose on CIFAR; the code does not say), and on ImageNet drops one epoch earlier. β then
+    equals α, as in the paper, and γ stays.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ class Recipe:
     seed: Annotated[
         int, "Random seed of weights, data order and augmentation.", Range(0, 2**32 - 1)
     ] = 0
+    mixup: Annotated[
+        float,
+        "Parameter α of the Beta distribution by which the teacher's training images are mixed "
+        "in pairs (Zhang et al. 2018); 0: they are not.",
+        Range(0),
+    ] = 0.0
     train_images: Annotated[int | None, "Number of training images; default: all.", Range(1)] = None
     validation_images: Annotated[
         int | None, "Number of validation images; default: all.", Range(1)
@@ -213,6 +220,8 @@ def get_recipe(name: str, preset: Preset = "paper", **changes: Any) -> Recipe:
         settings = _IMAGENET | (heo if preset == "heo" else {})
     else:
         settings = _SETUPS[name] | (_CIFAR_HEO if preset == "heo" else {})
+        if name in "ef" and preset == "heo":
+            settings = settings | {"mixup": 1.0}
     if unknown := sorted(set(changes) - set(recipe_options())):
         raise ValueError(
             f"recipe: expected fields among {', '.join(recipe_options())}, got {', '.join(unknown)}"

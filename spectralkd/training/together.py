@@ -24,6 +24,7 @@ def run_together(
     loops: Sequence[Loop],
     training: ImageData,
     *,
+    mixup: float = 0.0,
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> None:
@@ -36,6 +37,7 @@ def run_together(
     Args:
         loops: with one teacher between them, and the same batches: seed and batch size.
         training: see ``data``.
+        mixup: as ``training_stream``.
         progress: show a progress bar.
         stop: asked after each step, in one process; once it returns True, all runs save their
             states.
@@ -54,6 +56,7 @@ def run_together(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         workers=recipe.workers,
+        mixup=mixup,
     )
     share_teacher([loop.distiller for loop in loops])
     if compiles(recipe, accelerator):
