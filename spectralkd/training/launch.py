@@ -12,7 +12,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +41,7 @@ class Launch:
         teacher: a finished run's folder or a file of weights; if omitted, it is trained first.
         processes: number of processes, one for each GPU.
         port: TCP port at which several processes meet.
+        options: the method's own arguments, as ``api.distill``.
     """
 
     run: Path
@@ -50,6 +51,7 @@ class Launch:
     teacher: Path | None = None
     processes: int = 1
     port: int = 29500
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class RunState(NamedTuple):
@@ -86,6 +88,8 @@ def launch_command(launch: Launch) -> list[str]:
     if launch.task == "distill":
         words += ["--method", launch.method]
         words += ["--teacher", str(launch.teacher)] if launch.teacher else []
+        for name, value in launch.options.items():
+            words += ["--option", f"{name}={value}"]
     for name, value in recipe_changes(recipe).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
