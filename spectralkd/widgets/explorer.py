@@ -209,8 +209,8 @@ class SpectrumExplorer(Panel):
         )
         folded = widgets.Accordion([self.code], titles=["These settings as code"])
         for plot, layout in (
-            (self.plot, widgets.Layout(flex="3 1 30em", min_width="0")),
-            (self.depth_plot, widgets.Layout(flex="2 1 22em", min_width="0")),
+            (self.plot, widgets.Layout(flex="3 1 48em", min_width="0")),
+            (self.depth_plot, widgets.Layout(flex="2 1 30em", min_width="0")),
         ):
             plot.layout = layout
         return [

@@ -77,7 +77,7 @@ class MapComparison(Panel):
         remember(in_this_cell(name), self.controls)
         self._figure = comparison_figure(maps, maps, margin=margin)
         self.plot = Plot("Distances of two maps")
-        self.table, self.csv = table_box(), widgets.HTML()
+        self.table, self.csv = table_box(), table_box()
         for control in self.controls.values():
             control.observe(self._redraw, "value")
         self._redraw()

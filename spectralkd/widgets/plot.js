@@ -6,7 +6,7 @@ function load(model) {
   library ??= (async () => {
     const id = model.get('library').slice('IPY_MODEL_'.length)
     const source = (await model.widget_manager.get_model(id)).get('code')
-    const module = `const module = { exports: {} }\n${source}\nexport default module.exports`
+    const module = `const module = { exports: {} };\n${source}\n;export default module.exports`
     const url = URL.createObjectURL(new Blob([module], { type: 'text/javascript' }))
     return (await import(url)).default
   })()
@@ -47,6 +47,7 @@ async function render({ model, el }) {
 
   let shown = Promise.resolve()
   let asked = false
+  let below = 0 // pixels that a legend of several lines needs beyond one
   function draw() { // one after the other; what comes meanwhile is drawn once
     if (asked) return
     asked = true
@@ -55,10 +56,20 @@ async function render({ model, el }) {
       if (!width()) return // in a folded part: drawn when it opens
       const { data, layout } = themed(figure(), getComputedStyle(el).color)
       plot.setAttribute('aria-label', model.get('label'))
-      await plotly.react(plot, data, { ...layout, width: width(), uirevision: 'kept' }, {
-        displaylogo: false,
-      })
+      const height = layout.height ?? 450
+      const sized = () => ({ ...layout, width: width(), height: height + below, uirevision: '-',
+        margin: { ...layout.margin, b: (layout.margin?.b ?? 80) + below } })
+      await plotly.react(plot, data, sized(), { displaylogo: false })
+      const needs = layout.legend?.orientation === 'h' ? legend() : 0
+      if (Math.abs(needs - below) > 2) {
+        below = needs
+        await plotly.react(plot, data, sized(), { displaylogo: false })
+      }
     })
+  }
+  function legend() {
+    const box = plot.querySelector('.legend')?.getBoundingClientRect()
+    return box ? Math.max(0, Math.ceil(box.height) - 30) : 0
   }
 
   function offer(text, title, save) {
@@ -93,14 +104,12 @@ async function render({ model, el }) {
   let last = 0
   const sizes = new ResizeObserver(() => { if (width() !== last) { last = width(); draw() } })
   sizes.observe(el)
-  const theme = new MutationObserver(draw)
-  theme.observe(document.body, { attributeFilter: ['data-jp-theme-light', 'class'] })
+  el.addEventListener('transitionend', draw) // of its color: another theme
   draw()
   return () => {
     model.off('change:drawn', draw)
     model.off('msg:custom', receive)
     sizes.disconnect()
-    theme.disconnect()
     plotly.purge(plot)
   }
 }

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import ipywidgets as widgets
 import torch
@@ -137,7 +137,7 @@ class RunForm(widgets.VBox):
         """A field for each argument of the method that is not a field of the recipe."""
         known = method_options(METHODS[self.controls["method"].value])
         self.options = {
-            name: _field(name, type(default), f"Option of the method; default: {default}")
+            name: _field(name, self._kind(name), f"Option of the method; default: {default}")
             for name, default in known.items()
             if name not in RECIPE_OPTIONS and default is not inspect.Parameter.empty
         }
@@ -146,11 +146,17 @@ class RunForm(widgets.VBox):
             control.observe(self.check, "value")
         self.option_box.children = tuple(self.options.values())
 
+    def _kind(self, option: str) -> Any:
+        """The type of an option of the chosen method."""
+        method = METHODS[self.controls["method"].value]
+        default = method_options(method)[option]
+        return get_type_hints(method).get(option, type(default))
+
     def _options(self) -> dict[str, Any]:
         """The method's options that differ from their defaults."""
         known = method_options(METHODS[self.controls["method"].value])
         values = {
-            name: parse_value(name, type(known[name]), control.value)
+            name: parse_value(name, self._kind(name), control.value)
             if isinstance(control.value, str)
             else control.value
             for name, control in self.options.items()
@@ -245,7 +251,7 @@ def _make_controls(recipe: str) -> dict[str, Any]:
             value=1, min=1, max=64, description="Processes (GPUs)", **common
         ),
         "port": widgets.BoundedIntText(
-            value=29500, min=1024, max=65535, description="Port of the processes", **common
+            value=29500, min=1024, max=65535, description="Their port", **common
         ),
         "run": widgets.Text(value="first", description="Name of the run", **common),
     }

@@ -76,7 +76,8 @@ class RunPanel(Panel):
         self._observe()
         buttons = row(self.chosen, self.stop_button, self.resume_button, self.remove_button)
         parts = [self.form, self.launch_button, self.message]
-        parts += [row(self.runs, widgets.VBox([self.states, buttons])), self.plot]
+        beside = widgets.VBox([self.states, buttons], layout=widgets.Layout(flex="1 1 30em"))
+        parts += [row(self.runs, beside), self.plot]
         super().__init__([*parts, row(self.csv, self.save_button)])
         self._draw()
         self._take_over()
