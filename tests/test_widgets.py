@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from spectralkd.analysis.activations import activation_spectra
@@ -18,6 +21,7 @@ from spectralkd.analysis.agreement import stage_agreement
 from spectralkd.analysis.layers import layer_views
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageArray, suited
+from spectralkd.data.photos import photographs
 from spectralkd.losses import METHODS
 from spectralkd.losses.base import method_options
 from spectralkd.models import PRETRAINED, create_model
@@ -31,6 +35,7 @@ from spectralkd.widgets import measurements, run_panel
 from spectralkd.widgets.base import csv_link
 from spectralkd.widgets.exercise import check
 from spectralkd.widgets.explorer import SpectrumExplorer
+from spectralkd.widgets.plot import Plot
 from spectralkd.widgets.run_panel import RunPanel
 from spectralkd.widgets.teacher_student import TeacherStudent
 from spectralkd.widgets.ticks import TickList
@@ -176,6 +181,128 @@ def test_a_layer_ticked_while_others_are_measured_waits_for_none_of_them_twice(
     assert sorted(read) == sorted(["", "group1", "group2", "group3", "conv"])
 
 
+def words(plot: Plot) -> str:
+    """What a figure without curves says."""
+    return " ".join(note.text.replace("<br>", " ") for note in plot.figure.layout.annotations)
+
+
+def test_nothing_drawn_belongs_to_other_settings(model: nn.Module, photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="i")
+    shown.controls["pool"].value = 4  # group3 has 8×8 pixels: it alone fails
+    assert list(shown.spectra) == ["images", "group1", "group2"]
+    (reason,) = (text for text in cells(shown.table.value) if "to pool by" in text)
+    assert "expected at least 16 pixels a side" in reason
+    assert shown.problems() == [f"group3: {reason}"]
+    shown.controls["pool"].value = 1
+    assert shown.problems() == []
+    shown.controls["band"].value = (1 / 4, 1 / 2)
+    assert any("band: expected at least 3 rings" in text for text in cells(shown.table.value))
+    shown.controls["layers"].value = ()
+    assert not shown.plot.figure.data
+    assert "Tick a layer" in words(shown.plot)
+    assert shown.table.value == ""
+
+
+def test_what_is_no_longer_wanted_is_cancelled_and_says_so(photos: ImageArray) -> None:
+    class Slow(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.2 if len(x) > 2 else 0)
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    slow = nn.Sequential(*(Slow(3, 3, 3, padding=1) for _ in range(50)))  # 10 s a batch
+    quick = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1))
+
+    async def in_a_kernel() -> None:
+        nets = {"slow": slow, "quick": quick}
+        shown = SpectrumExplorer(nets, photos, images=IMAGES, name="j")
+        background, network = shown.background, shown.controls["network"]
+        assert "Measuring" in words(shown.plot)
+        while "images" not in shown.spectra:
+            await asyncio.sleep(0.05)
+        assert "is measured now" in cells(shown.table.value)
+        while "left" not in background._words.value:
+            await asyncio.sleep(0.05)
+        assert "Measuring 49, " in background._words.value
+        assert 0 < background._bar.value < 1
+        background.cancel()
+        while background.jobs:
+            await asyncio.sleep(0.05)
+        assert "cancelled" in cells(shown.table.value)
+        shown.again.click()
+        assert shown.busy()
+        network.value = "quick"  # abandons the slow one
+        while "0" not in shown.spectra:
+            await asyncio.sleep(0.05)
+        assert list(shown.spectra) == ["images", "0"]
+        network.value = "slow"
+        assert shown.busy()  # abandoned is not cancelled: it is measured again
+        background.close()
+
+    begun = time.monotonic()
+    asyncio.run(asyncio.wait_for(in_a_kernel(), 60))
+    assert time.monotonic() - begun < 30  # two passes of the slow network would take longer
+
+
+def test_two_explorers_live_beside_each_other(model: nn.Module, photos: ImageArray) -> None:
+    first, second = (SpectrumExplorer({"net": model}, photos, images=IMAGES) for _ in range(2))
+    second.controls["layers"].value = ("images",)
+    first.controls["layers"].value = ("images", "conv")
+    assert list(first.spectra) == ["images", "conv"]
+    assert list(second.spectra) == ["images"]
+
+
+def test_the_settings_as_code_measure_the_same(model: nn.Module, photos: ImageArray) -> None:
+    explorer = SpectrumExplorer({"net": {"x": model}}, photos, images=IMAGES, name="k")
+    c = explorer.controls
+    c["layers"].value = ("images", "group2")
+    c["ring"].value, c["window"].value, c["band"].value = "mean", "hann", (1 / 16, 1 / 2)
+    names: dict[str, Any] = {"explorer": explorer}
+    exec(explorer.code.text, names)
+    assert set(names["fits"]) == {"images", "group2, x"}
+    for name, label in (("images", "images"), ("group2, x", "group2")):
+        assert names["fits"][name].exponent == pytest.approx(explorer.fits[label].exponent)
+
+
+def test_presets_reset_blocks_and_exponents_against_depth(
+    model: nn.Module, photos: ImageArray
+) -> None:
+    shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="l")
+    shown.choose("Power spectral density")
+    assert {curve.ring for curve in shown.spectra.values()} == {"mean"}
+    assert shown.fits["images"].band == (1 / 16, 1 / 2)
+    layers = shown.controls["layers"]
+    color = shown.plot.figure.data[-2].line.color
+    layers.value = layers.groups["blocks"]
+    assert list(shown.spectra) == ["images", "group1.0", "group2.0", "group3.0"]
+    (depth,) = shown.depth_plot.figure.data
+    assert list(depth.x) == list(shown.spectra)
+    assert list(depth.y) == [fit.exponent for fit in shown.fits.values()]
+    layers.value = ("group3",)
+    assert shown.plot.figure.data[1].line.color == color  # whatever else is ticked
+    shown.reset()
+    assert list(shown.spectra) == ["images", "group1", "group2", "group3"]
+    assert shown.fits["images"].band == (1 / 8, 1 / 2)
+
+
+def test_a_persons_own_images(model: nn.Module, photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"net": model}, {"photos": photos}, images=IMAGES, name="m")
+    before = shown.fits["images"].exponent
+    file = io.BytesIO()
+    Image.fromarray(photographs()["astronaut"].numpy()).save(file, "PNG")
+
+    def upload(content: bytes) -> None:
+        about = {"name": "a.png", "type": "image/png", "size": len(content)}
+        about |= {"content": memoryview(content), "last_modified": datetime.now(UTC)}
+        shown.upload.value = (about,)
+
+    upload(file.getvalue())
+    assert shown.controls["data"].value == "your images"
+    assert shown.fits["images"].exponent != before
+    upload(b"no image")
+    assert "cannot identify image file" in shown.background.error
+
+
 def test_any_module_can_be_explored(photos: ImageArray) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3600, 2))
@@ -290,7 +417,7 @@ def test_the_form_says_the_command_and_what_is_wrong(tmp_path: Path) -> None:
         ("run", "../evil", "got &#x27;../evil&#x27;"),
         ("run", "/tmp/evil", "run: expected the name of a folder inside"),
         ("epochs", "2.5", "epochs: expected a whole number, got"),
-        ("train_images", "-5", "train_images: expected at least 1"),
+        ("epochs", "0", "epochs: expected"),
         ("student_model", "wrn11_1", "student_model: model &#x27;wrn11_1&#x27;"),
         ("teacher_file", "/nowhere", "teacher: expected a finished run or a file"),
     ],
@@ -411,10 +538,22 @@ def test_a_link_holds_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"), [(None, "Your turn"), (1.02, "Right"), (1.2, "Not yet")]
+    ("answer", "says"),
+    [
+        (
+            None,
+            "Your turn: put your answer in place of None and run this cell again.\nStuck? Answer",
+        ),
+        (1.02, "Right. Because."),
+        (1.2, "Not yet: have another look. Look there."),
+        ("hint", "Look there."),
+        ("solution", "1. Because."),
+    ],
 )
-def test_an_exercise(answer: float | None, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check(answer, 1.0, within=0.05)
+def test_an_exercise(
+    answer: float | str | None, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(answer, 1.0, within=0.05, hint="Look there.", solution="Because.")
     assert capsys.readouterr().out.startswith(says)
 
 

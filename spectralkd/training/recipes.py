@@ -82,9 +82,6 @@ class Recipe:
         for name in ("epochs", "batch_size", "evaluate_every", "image_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("train_images", "validation_images"):
-            if (count := getattr(self, name)) is not None and count < 1:
-                raise ValueError(f"{name}: expected at least 1, or nothing for all, got {count}")
         if not all(0 < part < 1 for part in self.drops):
             raise ValueError(f"drops: expected fractions in (0, 1), got {self.drops}")
 

@@ -141,8 +141,8 @@ class SpectrumExplorer(Panel):
         self._remember(place)
         self._observe()
         super().__init__(self._arranged())
-        if last:
-            last.background.close()
+        if last and place != name:  # a cell run again; without cells, both go on
+            last.background.keep(())
         _latest[place] = self
         self._measure()
 

@@ -183,7 +183,10 @@ class RunPanel(Panel):
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(SECONDS)
-            self.refresh()
+            try:
+                self.refresh()
+            except (ValueError, OSError) as error:  # a file that is written or removed just now
+                self.message.value = f'<b role="status">{html.escape(str(error))}</b>'
 
     def _look(self) -> None:
         """Find the folder's runs and their states."""
@@ -213,7 +216,7 @@ class RunPanel(Panel):
                 name
                 for name, state in self.found.items()
                 if state.status == "finished"
-                and Run(self.folder / name).read_config()["role"] == "teacher"
+                and Run(self.folder / name).read_config().get("role") == "teacher"
             ]
         )
 
@@ -226,7 +229,8 @@ class RunPanel(Panel):
         if self._shown and known[0] != self._shown[0]:  # type: ignore[index]
             self.form.check()
         self._shown = known
-        lines = {name: Run(self.folder / name).read_metrics() for name in self.runs.value}
+        readable = [n for n in self.runs.value if self.found[n].status != "unreadable"]
+        lines = {name: Run(self.folder / name).read_metrics() for name in readable}
         if any(lines.values()):
             self.plot.show(runs_figure(lines, colors=self._colors))
         else:
@@ -252,7 +256,7 @@ class RunPanel(Panel):
         for name in names:
             if words := self.found[name].last_words:
                 said = f'<pre style="text-align:left">{html.escape(words)}</pre>'
-                parts.append(f"{html.escape(name)} failed. It said last:{said}")
+                parts.append(f"{html.escape(name)} {self.found[name].status}:{said}")
         return "".join(parts)
 
     def _progress(self, name: str) -> tuple[str, str, str, str, str]:
@@ -260,6 +264,8 @@ class RunPanel(Panel):
         teacher = self.found.get(f"{name}/teacher")
         if teacher and teacher.status == state.status == "running":
             return "training its teacher", f"{teacher.epochs} of {teacher.total}", "", "", ""
+        if state.status == "unreadable":
+            return state.status, "", "", "", ""
         lines = Run(self.folder / name).read_metrics()
         errors = [line["top1_error"] for line in lines if "top1_error" in line]
         speed = lines[-1].get("images_per_second") if lines else None
