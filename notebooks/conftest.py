@@ -69,11 +69,16 @@ def runtest(cell: IPyNbCell) -> None:
 def run_after(cell: IPyNbCell, code: str, problem: str) -> None:
     """Run more code in the notebook's kernel; if it raises, the cell fails."""
     kernel, seconds = cell.parent.kernel, cell.config.option.nbval_cell_timeout
-    message = kernel.execute_cell_input(code, allow_stdin=False)
-    reply = kernel.await_reply(message, timeout=seconds)["content"]
-    kernel.await_idle(message, seconds)
-    if reply["status"] == "error":
-        cell.raise_cell_error(problem, reply["evalue"])
+    request = kernel.execute_cell_input(code, allow_stdin=False)
+    kernel.await_reply(request, timeout=seconds)
+    error, idle = "", False
+    while not idle:
+        message = cell.parent.get_kernel_message(timeout=seconds)
+        if message["parent_header"].get("msg_id") == request:
+            error = error or message["content"].get("evalue", "")
+            idle = message["content"].get("execution_state") == "idle"
+    if error:
+        cell.raise_cell_error(problem, error)
 
 
 def is_exact(cell: IPyNbCell) -> bool:

@@ -162,7 +162,8 @@ class SpectrumExplorer(Panel):
         with self._measure.changes():
             for key in ("data", "network"):
                 self.controls[key].value = self.controls[key].options[0]
-            self._offer_layers()
+            weights, layers = self.controls["weights"], self.controls["layers"]
+            weights.value, layers.value = weights.options, tuple(layers.groups["stages"])
             self.choose("As in the paper")
 
     def choose(self, preset: str) -> None:
@@ -236,7 +237,9 @@ class SpectrumExplorer(Panel):
         stages: tuple[str, ...] = ()
         blocks: list[str] = []
         try:
-            self._layers, self._refusal = map_layers(net, batch), ""
+            found = map_layers(net, batch)
+            self._layers = {layer: place for layer, place in found.items() if layer}
+            self._refusal = ""
             stages, blocks = _stages(net, self._layers), block_layers(net, batch)
         except ValueError as error:  # images of a size that the network does not take
             self._layers, self._refusal = {}, str(error)
