@@ -1,16 +1,21 @@
 // Draws the model's figure, whole, whenever a view opens and whenever the figure changes.
 
-let library // plotly.js, once a page
+const LIBRARY = Symbol.for('spectralkd.plotly') // plotly.js, once a page
 
 function load(model) {
-  library ??= (async () => {
-    const id = model.get('library').slice('IPY_MODEL_'.length)
-    const source = (await model.widget_manager.get_model(id)).get('code')
-    const module = `const module = { exports: {} };\n${source}\n;export default module.exports`
-    const url = URL.createObjectURL(new Blob([module], { type: 'text/javascript' }))
-    return (await import(url)).default
-  })()
-  return library
+  globalThis[LIBRARY] ??= read(model).catch(error => {
+    delete globalThis[LIBRARY]
+    throw error
+  })
+  return globalThis[LIBRARY]
+}
+
+async function read(model) {
+  const id = model.get('library').slice('IPY_MODEL_'.length)
+  const source = (await model.widget_manager.get_model(id)).get('code')
+  const module = `const module = { exports: {} };\n${source}\n;export default module.exports`
+  const url = URL.createObjectURL(new Blob([module], { type: 'text/javascript' }))
+  return (await import(url)).default
 }
 
 // Light ink on a dark page, and grid lines that both themes show.
@@ -47,13 +52,16 @@ async function render({ model, el }) {
 
   let shown = Promise.resolve()
   let asked = false
+  let closed = false
+  let last = 0 // width
   let below = 0 // pixels that a legend of several lines needs beyond one
   function draw() { // one after the other; what comes meanwhile is drawn once
     if (asked) return
     asked = true
     shown = shown.catch(() => {}).then(async () => {
       asked = false
-      if (!width()) return // in a folded part: drawn when it opens
+      last = width()
+      if (closed || !last) return // in a folded part: drawn when it opens
       const { data, layout } = themed(figure(), getComputedStyle(el).color)
       plot.setAttribute('aria-label', model.get('label'))
       const height = layout.height ?? 450
@@ -101,12 +109,12 @@ async function render({ model, el }) {
 
   model.on('change:drawn', draw)
   model.on('msg:custom', receive)
-  let last = 0
-  const sizes = new ResizeObserver(() => { if (width() !== last) { last = width(); draw() } })
+  const sizes = new ResizeObserver(() => { if (width() !== last) draw() })
   sizes.observe(el)
   el.addEventListener('transitionend', draw) // of its color: another theme
   draw()
   return () => {
+    closed = true
     model.off('change:drawn', draw)
     model.off('msg:custom', receive)
     sizes.disconnect()
