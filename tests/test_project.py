@@ -195,25 +195,24 @@ def test_one_run_of_planted_cells_fails_where_it_must(tmp_path: Path) -> None:
         assert words in said or words.replace("&apos;", "'") in said, said
 
 
-def found_in(cell: nbformat.NotebookNode, tmp_path: Path) -> str:
-    """What the notebooks' conftest says of a stored cell."""
-    path = tmp_path / "stored.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+def test_what_is_stored_is_checked(tmp_path: Path) -> None:
+    wrong = {
+        "cell 0 was not run": nbformat.v4.new_code_cell("print(1)"),
+        "without its picture": showing("figure", **{"application/vnd.plotly.v1+json": {}}),
+        "a right and a wrong answer": printing("answer = None", ""),
+    }
+    for number, cell in enumerate(wrong.values()):
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{number}.ipynb")
     code = (
-        f"from conftest import found_in; print(found_in(__import__('pathlib').Path({str(path)!r})))"
+        "from pathlib import Path; from conftest import found_in\n"
+        f"for path in sorted(Path({str(tmp_path)!r}).iterdir()): print(found_in(path))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "notebooks", capture_output=True, text=True,
         check=True, timeout=120,
     )  # fmt: skip
-    return done.stdout
-
-
-def test_what_is_stored_is_checked(tmp_path: Path) -> None:
-    assert "cell 0 was not run" in found_in(nbformat.v4.new_code_cell("print(1)"), tmp_path)
-    figure = {"application/vnd.plotly.v1+json": {}}
-    assert "without its picture" in found_in(showing("figure", **figure), tmp_path)
-    assert "a right and a wrong answer" in found_in(printing("answer = None", ""), tmp_path)
+    for words, said in zip(wrong, done.stdout.splitlines(), strict=True):
+        assert words in said
 
 
 def test_rendering_again_keeps_what_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:

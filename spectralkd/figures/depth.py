@@ -67,7 +67,7 @@ def exponents_figure(
     *,
     label: str = "exponent",
 ) -> go.Figure:
-    """Exponents of layers in the order in which they run, one curve for each set of weights.
+    """Exponents of layers in the order in which they run; a dash for each set of weights.
 
     Args:
         fits: power laws by layer, by the name of the weights.
@@ -89,10 +89,10 @@ def exponents_figure(
                 name=name,
                 mode="lines+markers",
                 showlegend=len(fits) > 1,
-                **look(number, number),
+                **look(6, number),
             )
         )  # fmt: skip
-    figure.update_xaxes(categoryorder="array", categoryarray=shown, title="layer, in depth")
+    figure.update_xaxes(categoryorder="array", categoryarray=shown, title="layer, from first to last")
     figure.update_xaxes(nticks=16, tickangle=-45, automargin=True)
     figure.update_yaxes(title=label)
     figure.update_layout(**layout(title))

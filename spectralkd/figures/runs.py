@@ -51,14 +51,14 @@ def runs_figure(
     *,
     colors: Mapping[str, int] | None = None,
 ) -> go.Figure:
-    """Error, loss terms and exponents; a color for each run, a dash for each term or stage.
+    """Error, weighted loss terms and exponents: a color a run, a dash a term or stage.
 
     Args:
         runs: lines of ``metrics.jsonl`` by the run's name.
         title: above the figure.
         colors: by the run's name; default: ``style.slots``.
     """
-    panels = ("top-1 error (%)", "loss terms (nats, weighted)", "exponents of the stages")
+    panels = ("top-1 error (%)", "loss terms (nats)", "exponents")
     figure = make_subplots(1, 3, subplot_titles=panels, horizontal_spacing=0.08)
     slot = colors or slots(runs)
     for column, read in enumerate((_error, _terms, _exponents), start=1):
@@ -84,7 +84,7 @@ def runs_figure(
             figure.add_traces([_key(labels.index(label), label, group) for label in labels])
     figure.update_xaxes(title="epoch", rangemode="tozero")
     figure.update_yaxes(range=[0, 100], row=1, col=1)
-    figure.update_yaxes(type="log", exponentformat="power", row=1, col=2)
+    figure.update_yaxes(type="log", dtick=1, exponentformat="power", row=1, col=2)
     figure.update_layout(**layout(title))
     return figure.update_layout(margin_t=70 if title else 40, legend_groupclick="toggleitem")
 

@@ -49,11 +49,13 @@ async function render({ model, el }) {
   const figure = () => JSON.parse(model.get('drawn'))
   const name = () => model.get('label').toLowerCase().replaceAll(/\W+/g, '-')
   const width = () => Math.floor(el.clientWidth)
+  const ink = () => getComputedStyle(el).color
 
   let shown = Promise.resolve()
   let asked = false
   let closed = false
   let last = 0 // width
+  let inked = '' // the theme's color of text
   let below = 0 // pixels that a legend of several lines needs beyond one
   function draw() { // one after the other; what comes meanwhile is drawn once
     if (asked) return
@@ -62,7 +64,8 @@ async function render({ model, el }) {
       asked = false
       last = width()
       if (closed || !last) return // in a folded part: drawn when it opens
-      const { data, layout } = themed(figure(), getComputedStyle(el).color)
+      inked = ink()
+      const { data, layout } = themed(figure(), inked)
       plot.setAttribute('aria-label', model.get('label'))
       const height = layout.height ?? 450
       const sized = () => ({ ...layout, width: width(), height: height + below, uirevision: '-',
@@ -111,13 +114,14 @@ async function render({ model, el }) {
   model.on('msg:custom', receive)
   const sizes = new ResizeObserver(() => { if (width() !== last) draw() })
   sizes.observe(el)
-  el.addEventListener('transitionend', draw) // of its color: another theme
+  const theme = setInterval(() => { if (ink() !== inked) draw() }, 500)
   draw()
   return () => {
     closed = true
     model.off('change:drawn', draw)
     model.off('msg:custom', receive)
     sizes.disconnect()
+    clearInterval(theme)
     plotly.purge(plot)
   }
 }
