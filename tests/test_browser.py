@@ -188,7 +188,7 @@ def test_both_themes_and_a_narrow_window(widgets: Page) -> None:
     sound(widgets)
 
 
-@pytest.mark.parametrize(("kind", "begins"), [("SVG", b"<svg"), ("HTML", b"<html>")])
+@pytest.mark.parametrize(("kind", "begins"), [("SVG", b"<svg"), ("HTML", b"<!doctype html>")])
 def test_figures_are_saved(widgets: Page, kind: str, begins: bytes) -> None:
     with widgets.page.expect_download() as saved:
         widgets.page.get_by_role("button", name=kind, exact=True).first.click()
