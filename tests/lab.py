@@ -137,8 +137,13 @@ class Page:
 
     def shots(self) -> list[bytes]:
         """Each cell's widget as a PNG."""
-        outputs = self.page.locator(".jp-OutputArea-output > .jupyter-widgets").all()
-        return [output.screenshot() for output in outputs]
+        return [output.screenshot() for output in self.widgets().all()]
+
+    def widgets(self) -> Any:
+        """The outermost part of each cell's widget."""
+        return self.page.locator(
+            ".jp-OutputArea-output .widget-vbox:not(.widget-vbox .widget-vbox)"
+        )
 
     def command(self, name: str, **arguments: Any) -> None:
         """Have JupyterLab do something, without waiting for it."""

@@ -177,11 +177,10 @@ def test_both_themes_and_a_narrow_window(widgets: Page) -> None:
     until(widgets, f"{ink} != '{light}'")
     assert min(map(int, until(widgets, f"{ink}.match(/[0-9]+/g).slice(0, 3)"))) > 128
     page.set_viewport_size({"width": 1000, "height": 900})
-    until(
-        widgets,
-        """[...document.querySelectorAll('.jp-OutputArea-output > .jupyter-widgets')]
-          .every(e => e.scrollWidth <= e.clientWidth)""",
-    )
+    until(widgets, f"{PLOTS}.every(plot => plot.clientWidth < 700)")
+    assert widgets.widgets().count() == 4
+    for widget in widgets.widgets().all():
+        assert widget.evaluate("e => e.scrollWidth <= e.clientWidth")
     page.set_viewport_size({"width": 1400, "height": 1000})
     widgets.command("apputils:change-theme", theme="JupyterLab Light")
     until(widgets, f"{ink} == '{light}'")

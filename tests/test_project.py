@@ -229,3 +229,19 @@ def test_rendering_again_keeps_what_has_not_changed(monkeypatch: pytest.MonkeyPa
     assert kept == stored
     (drawn,) = render.merged([stored], [output(1.1)], [])
     assert drawn.data["image/png"] == "drawn"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("0*.ipynb")), ids=str)
+def test_every_stored_figure_and_widget_has_a_picture(path: Path) -> None:
+    # Code hosts show pictures alone.
+    outputs = [o for c in nbformat.read(path, as_version=4).cells for o in c.get("outputs", [])]
+    stored = [output.data for output in outputs if "data" in output]
+    assert not any("application/vnd.jupyter.widget-view+json" in data for data in stored)
+    shown = [
+        data
+        for data in stored
+        if "application/vnd.plotly.v1+json" in data
+        or "(run this cell" in data.get("text/plain", "")
+    ]
+    assert shown
+    assert all("image/png" in data for data in shown), "python notebooks/render.py"

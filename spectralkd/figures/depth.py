@@ -92,7 +92,9 @@ def exponents_figure(
                 **look(6, number),
             )
         )  # fmt: skip
-    figure.update_xaxes(categoryorder="array", categoryarray=shown, title="layer, from first to last")
+    figure.update_xaxes(
+        categoryorder="array", categoryarray=shown, title="layer, from first to last"
+    )
     figure.update_xaxes(nticks=16, tickangle=-45, automargin=True)
     figure.update_yaxes(title=label)
     figure.update_layout(**layout(title))
