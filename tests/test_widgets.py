@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 import torch
 from PIL import Image
@@ -515,6 +517,28 @@ def test_a_click_launches_and_a_failure_is_shown(tmp_path: Path) -> None:
 
 
 # --- small parts ----------------------------------------------------------------------------------
+
+
+def test_a_plots_state_is_its_whole_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Plot("First"), Plot("Second", go.Figure(go.Scatter(y=[1, 2], name="α")))
+    first.show(go.Figure(go.Scatter(y=[3, float("nan")], name="β")))
+    for plot, y, name in ((first, [3, None], "β"), (second, [1, 2], "α")):
+        (trace,) = json.loads(plot.get_state()["drawn"])["data"]
+        assert (trace["y"], trace["name"]) == (y, name)
+    assert first.get_state()["library"] == second.get_state()["library"]  # 5 MB, once
+
+    sent: list[Any] = []
+    monkeypatch.setattr(first, "send", lambda *message: sent.append(message))
+    first._handle_custom_msg({"save": "html"}, [])
+
+    def fails(*_: object, **__: object) -> bytes:
+        raise RuntimeError("no browser")
+
+    monkeypatch.setattr(go.Figure, "to_image", fails)
+    first._handle_custom_msg({"save": "pdf"}, [])
+    (html, [page]), (problem,) = sent
+    assert (html, b"plotly" in page) == ({"kind": "html"}, True)
+    assert problem == {"kind": "pdf", "error": "Not saved: no browser"}
 
 
 def test_ticks_keep_the_order_of_the_boxes() -> None:
