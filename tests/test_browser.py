@@ -6,7 +6,6 @@ a kernel takes longer than what is asked of them. Any error in the browser's con
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,8 +22,6 @@ from lab import CHROMIUM, Page, browser, jupyterlab  # noqa: E402
 from spectralkd.training.launch import find_runs, stop  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
-
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 # Two explorers, one of which can show a network that takes its time, and the other two widgets.
 WIDGETS = """
@@ -73,7 +70,6 @@ RunPanel("runs")
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(NOTEBOOKS / "03_activation_spectra.ipynb", folder)
     for name, source in {"widgets": WIDGETS, "zoo": ZOO, "panel": PANEL}.items():
         cells = [nbformat.v4.new_code_cell(text.strip()) for text in source.split("===")]
         notebook = nbformat.v4.new_notebook(cells=cells)
@@ -213,15 +209,12 @@ def test_figures_are_saved(widgets: Page, kind: str, begins: bytes) -> None:
     sound(widgets)
 
 
-# The first figure of notebook 03; plotly keeps the drawn numbers there.
-SPECTRA = f"{PLOTS}[0]"
+SPECTRA = f"{PLOTS}[0]"  # plotly keeps the drawn numbers there
 
 
-def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
-    page = Page(context, address, "03_activation_spectra.ipynb")
-    page.run_all()
+def test_the_explorer_follows_the_keyboard(widgets: Page) -> None:
+    page = widgets
     assert nameless(page) == []
-    page.wait_for_widgets()
     fit = f"{SPECTRA}._fullData[1]?.name"
     drawn = f"JSON.stringify({SPECTRA}.calcdata[2].map(p => [p.x, p.y]))"
     axis = f"JSON.stringify({SPECTRA}._fullLayout.yaxis.range)"
@@ -257,12 +250,10 @@ def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
     # 100 ms are the aim; a busy machine of two cores is given five times as long.
     assert median(taken) < 500
 
-    search = page.page.get_by_label("Search layers", exact=True)
-    search.fill("conv")
-    page.page.get_by_label("conv", exact=True).check()
+    page.page.get_by_label("Search layers", exact=True).first.fill("conv")
+    page.page.get_by_label("conv", exact=True).first.check()
     until(page, f"{SPECTRA}._fullData.some(trace => trace.name?.startsWith('conv'))")
     sound(page)
-    page.page.close()
 
 
 def test_the_explorer_shows_a_transformer_and_a_convnext(context: Any, address: str) -> None:
