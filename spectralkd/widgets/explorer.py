@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ipywidgets as widgets
 from PIL import Image, UnidentifiedImageError
@@ -36,31 +36,12 @@ from spectralkd.widgets.base import (
 )
 from spectralkd.widgets.code import Code
 from spectralkd.widgets.explorer_code import explorer_code
+from spectralkd.widgets.explorer_controls import PRESETS, make_controls
 from spectralkd.widgets.measurements import IMAGES, Measurements, Request
 from spectralkd.widgets.plot import Plot
-from spectralkd.widgets.ticks import TickList
 
 IMAGES_LABEL = "images"
 OWN_IMAGES = "your images"
-
-_RINGS = (("|k| × ring mean (the paper)", "jacobian"), ("ring mean", "mean"))
-_STATISTICS = (("of the batch", "batch"), ("running averages", "running"))
-_POOLS = (("none", 1), ("2×2", 2), ("4×4", 4))
-_WINDOWS = (("none", "none"), ("Hann", "hann"))
-
-_PAPER: dict[str, Any] = {
-    "ring": "jacobian",
-    "statistics": "batch",
-    "pool": 1,
-    "window": "none",
-    "normalize": False,
-    "band": (1 / 8, 1 / 2),
-}
-PRESETS = {
-    "As in the paper": _PAPER,
-    "Power spectral density": _PAPER
-    | {"ring": "mean", "statistics": "running", "window": "hann", "band": (1 / 16, 1 / 2)},
-}
 
 
 class _Curve(NamedTuple):
@@ -129,7 +110,7 @@ class SpectrumExplorer(Panel):
         self._curves: list[_Curve] = []
         self._layers: dict[str, MapLayer] = {}
         self._refusal = ""
-        self.controls = _make_controls(self.data, self.models)
+        self.controls = make_controls(self.data, self.models)
         self.upload = widgets.FileUpload(accept="image/*", multiple=True, description="Your images")
         self.again = widgets.Button(description="Measure again")
         self.plot = Plot("Power spectra", nothing("Measuring …"))
@@ -402,40 +383,6 @@ class SpectrumExplorer(Panel):
             self.detail_plot.show(layer_figure(self.views[label], label))
         else:
             self.detail_plot.show(nothing(self._why_nothing()))
-
-
-def _make_controls(data: Iterable[str], networks: Iterable[str]) -> dict[str, Any]:
-    wide, box = {"description_width": "9em"}, widgets.Layout(width="26em")
-
-    def menu(label: str, options: Iterable[Any]) -> widgets.Dropdown:
-        return widgets.Dropdown(options=list(options), description=label, style=wide, layout=box)
-
-    return {
-        "data": menu("Images", data),
-        "network": menu("Network", networks),
-        "weights": TickList("Weights"),
-        "layers": TickList("Layers"),
-        "ring": menu("Power of a ring", _RINGS),
-        "statistics": menu("Batch norms use", _STATISTICS),
-        "pool": menu("Average pooling", _POOLS),
-        "window": menu("Window", _WINDOWS),
-        "normalize": widgets.Checkbox(
-            description="First ring = 1", indent=False, layout=widgets.Layout(width="10em")
-        ),
-        "band": widgets.FloatRangeSlider(
-            value=_PAPER["band"],
-            min=1 / 32,
-            max=1 / 2,
-            step=1 / 64,
-            description="Fit from, to (cycles/pixel)",
-            readout_format=".3f",
-            style={"description_width": "13em"},
-            layout=widgets.Layout(width="46em", max_width="100%"),
-        ),
-        "detail": widgets.Dropdown(
-            description="Look at", style={"description_width": "5em"}, layout=box
-        ),
-    }
 
 
 def _stages(net: nn.Module, layers: Mapping[str, MapLayer]) -> tuple[str, ...]:
