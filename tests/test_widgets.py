@@ -381,6 +381,12 @@ def test_teacher_and_students_are_compared_stage_by_stage(
     shown.controls["reads"].value = "output"
     assert ("wider", "output", "running") in shown.results
     assert len(csv_of(shown.csv)) == 1 + 16 + 8 + 4
+    names: dict[str, Any] = {"widget": shown}
+    exec(shown.code.text, names)
+    for trace, same in zip(shown.plot.figure.data, names["figure"].data, strict=True):
+        assert list(trace.y) == list(same.y)
+    shown.controls["students"].value = ()
+    assert "Tick a student" in words(shown.plot)
     with pytest.raises(ValueError, match="students: expected at least one"):
         TeacherStudent(model, {}, photos)
 

@@ -37,7 +37,8 @@ _TAIL = """\
 spectra = {{name: with_ring(view.spectrum, {ring!r}) for name, view in views.items()}}
 fits = {{name: fit_or_none(s, {band!r}) for name, s in spectra.items()}}
 fits = {{name: fit for name, fit in fits.items() if fit}}
-skd.plot_spectra(spectra, fits, normalize={normalize!r})
+figure = skd.plot_spectra(spectra, fits, normalize={normalize!r})
+figure
 """
 
 

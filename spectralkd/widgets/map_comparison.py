@@ -14,13 +14,29 @@ from spectralkd.figures.tables import format_table
 from spectralkd.widgets.base import (
     Panel,
     SliderNames,
+    Together,
     csv_link,
     in_this_cell,
     remember,
     row,
     table_box,
 )
+from spectralkd.widgets.code import Code
 from spectralkd.widgets.plot import Plot
+
+_CODE = """\
+from spectralkd.analysis.distances import perturb
+from spectralkd.figures.distances import comparison_figure
+
+# comparison = MapComparison(…), whose maps are used
+teacher = comparison.maps
+student = perturb(
+    teacher.clamp_min({margin}),
+    shift={shift}, blur={blur}, scramble={scramble}, flip={flip}, noise={noise},
+)
+figure = comparison_figure(teacher, student, margin={margin}, shown={shown})
+figure
+"""
 
 
 class MapComparison(Panel):
@@ -74,19 +90,31 @@ class MapComparison(Panel):
             ),
             "shown": widgets.IntSlider(0, 0, len(maps) - 1, description="Map drawn", **shared),
         }
+        self._first = {key: control.value for key, control in self.controls.items()}
         remember(in_this_cell(name), self.controls)
         self._figure = comparison_figure(maps, maps, margin=margin)
         self.plot = Plot("Distances of two maps")
-        self.table, self.csv = table_box(), table_box()
+        self.table, self.csv, self.code = table_box(), table_box(), Code("Python code")
+        self._redraw = Together(self._draw)
         for control in self.controls.values():
             control.observe(self._redraw, "value")
+        reset = widgets.Button(description="Reset")
+        reset.on_click(lambda _: self.reset())
         self._redraw()
-        sliders = widgets.VBox(list(self.controls.values()))
+        sliders = widgets.VBox([*self.controls.values(), reset])
         numbers = widgets.VBox([self.table, self.csv])
-        super().__init__([row(sliders, numbers), self.plot, SliderNames()])
+        folded = widgets.Accordion([self.code], titles=["These settings as code"])
+        super().__init__([row(sliders, numbers), self.plot, folded, SliderNames()])
 
-    def _redraw(self, _: object = None) -> None:
+    def reset(self) -> None:
+        """Return all sliders to where they were first."""
+        with self._redraw.changes():
+            for key, value in self._first.items():
+                self.controls[key].value = value
+
+    def _draw(self) -> None:
         values = {key: control.value for key, control in self.controls.items()}
+        self.code.text = _CODE.format(**values)
         margin, shown = values.pop("margin"), values.pop("shown")
         student = perturb(self.maps.clamp_min(margin), **values)
         data = comparison_data(self.maps, student, margin, shown)

@@ -17,6 +17,7 @@ from spectralkd.figures.style import nothing, slots
 from spectralkd.figures.tables import format_table
 from spectralkd.widgets.background import Background, Cancelled, Job
 from spectralkd.widgets.base import Panel, csv_link, in_this_cell, remember, row, table_box
+from spectralkd.widgets.code import Code
 from spectralkd.widgets.plot import Plot
 from spectralkd.widgets.ticks import TickList
 
@@ -25,6 +26,21 @@ BATCH = 50
 _READS = (("before the ReLU, as distilled", "pre_relu"), ("the stage's output", "output"))
 _STATISTICS = (("running averages", "running"), ("of the batch", "batch"))
 _Key = tuple[str, str, str]
+_CODE = """\
+from spectralkd.analysis.agreement import stage_agreement
+from spectralkd.figures.agreement import agreement_figure
+
+# widget = TeacherStudent(…), whose networks and images are used
+found = {{
+    name: stage_agreement(
+        widget.teacher, widget.students[name], widget.data.batches({batch}),
+        reads={reads!r}, statistics={statistics!r}, progress=False,
+    )
+    for name in {students!r}
+}}
+figure = agreement_figure(found, ceiling={ceiling!r})
+figure
+"""
 
 
 class TeacherStudent(Panel):
@@ -79,7 +95,7 @@ class TeacherStudent(Panel):
             c[key].observe(lambda _: self._measure(), "value")
         c["ceiling"].observe(lambda _: self._draw(), "value")
         self.plot = Plot("Agreement with the teacher")
-        self.table, self.csv = table_box(), table_box()
+        self.table, self.csv, self.code = table_box(), table_box(), Code("Python code")
         self.again = widgets.Button(description="Measure again")
         self.again.on_click(lambda _: self._retry())
         menus = widgets.VBox([c["reads"], c["statistics"], c["ceiling"]])
@@ -89,6 +105,7 @@ class TeacherStudent(Panel):
                 widgets.HBox([self.background, self.again]),
                 self.plot,
                 row(self.table, self.csv),
+                widgets.Accordion([self.code], titles=["These settings as code"]),
             ]
         )
         self._measure()
@@ -146,6 +163,8 @@ class TeacherStudent(Panel):
             for student in chosen
             if (key := self._key(student)) in self.results
         }
+        values = {key: control.value for key, control in self.controls.items()}
+        self.code.text = _CODE.format(**values, batch=BATCH)
         problems = self.problems()
         self.again.layout.visibility = "visible" if problems else "hidden"
         self.background.show_error("; ".join(problems))
