@@ -78,12 +78,12 @@ def plot_spectra(
         )
     _draw_fits(figure, spectra, fits or {}, normalize)
     ring = rings.pop()
-    label = f"{_POWER[ring]} ({'first ring = 1' if normalize else _UNITS[ring]})"
+    label = f"{_POWER[ring]}<br>({'first ring = 1' if normalize else _UNITS[ring]})"
     frequency_axis(figure)
     limits = [math.log10(value) for value in y_range] if y_range else None
     figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
     figure.update_layout(**layout(title))
-    return figure
+    return figure.update_layout(margin_l=95)
 
 
 def _draw_fits(
