@@ -343,6 +343,8 @@ def test_explorer_refuses_nothing_to_show(photos: ImageArray) -> None:
         SpectrumExplorer({}, photos)
     with pytest.raises(ValueError, match="data: expected at least one data set"):
         SpectrumExplorer({"net": nn.Identity()}, {})
+    with pytest.raises(ValueError, match="images: expected at least 1, got 0"):
+        SpectrumExplorer({"net": nn.Identity()}, photos, images=0)
 
 
 def test_a_view_is_what_its_parts_are(model: nn.Module, photos: ImageArray) -> None:
@@ -394,12 +396,17 @@ def test_teacher_and_students_are_compared_stage_by_stage(
 # --- RunPanel -------------------------------------------------------------------------------------
 
 
-def test_the_form_says_the_command_and_what_is_wrong(tmp_path: Path) -> None:
-    panel = RunPanel(tmp_path, epochs=3)
+def test_the_form_says_the_command_and_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    panel = RunPanel("runs", epochs=3)
     form = panel.form
     c, settings, command = form.controls, form.settings, form.command
     assert "distill demo" in command.text
     assert "--epochs 3" in command.text
+    assert command.text.startswith("python -m accelerate")
+    assert "--run runs/first" in command.text
     c["task"].value = "teacher"
     assert "train demo" in command.text
     assert c["method"].disabled

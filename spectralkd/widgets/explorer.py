@@ -98,6 +98,8 @@ class SpectrumExplorer(Panel):
         self.data = dict(data) if isinstance(data, Mapping) else {"data": data}
         if not self.data:
             raise ValueError("data: expected at least one data set, got none")
+        if images < 1:
+            raise ValueError(f"images: expected at least 1, got {images}")
         self.images = images
         self.background = Background()
         place = in_this_cell(name)

@@ -202,7 +202,7 @@ class RunForm(widgets.VBox):
             c[key].disabled = c["task"].value != "distill"
         try:
             launch = self.launch()
-            self.command.text = shlex.join(launch_command(launch))
+            self.command.text = _to_copy(launch)
             self.obstacles = obstacles(launch) + _wrong_networks(launch)
             known = cautions(launch)
         except ValueError as error:
@@ -211,6 +211,13 @@ class RunForm(widgets.VBox):
         lines += [f"Note: {html.escape(text)}" for text in known]
         self.notes.value = "<br>".join(lines)
         self.on_check()
+
+
+def _to_copy(launch: Launch) -> str:
+    """The command as a person types it in the present folder, with the environment active."""
+    here = f"{Path.cwd().resolve()}/"
+    _, *words = launch_command(launch)
+    return shlex.join(["python", *(word.removeprefix(here) for word in words)])
 
 
 def _wrong_networks(launch: Launch) -> list[str]:
