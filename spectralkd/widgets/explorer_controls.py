@@ -56,7 +56,7 @@ def make_controls(data: Iterable[str], networks: Iterable[str]) -> dict[str, Any
             description="Fit from, to (cycles/pixel)",
             readout_format=".3f",
             style={"description_width": "13em"},
-            layout=widgets.Layout(width="46em", max_width="100%"),
+            layout=widgets.Layout(width="46em", max_width="98%"),
         ),
         "detail": widgets.Dropdown(
             description="Look at", style={"description_width": "5em"}, layout=box

@@ -62,7 +62,7 @@ class MapComparison(Panel):
         self.maps = maps
         shared: dict[str, Any] = {
             "style": {"description_width": "19em"},
-            "layout": widgets.Layout(width="40em", max_width="100%"),
+            "layout": widgets.Layout(width="40em", max_width="98%"),
         }
 
         def slider(label: str, most: float, step: float) -> widgets.FloatSlider:

@@ -37,7 +37,7 @@ _TASKS = (
     ("train the student alone", "student"),
 )
 _STYLE: dict[str, Any] = {"description_width": "10em"}
-_BOX = widgets.Layout(width="30em", max_width="100%")
+_BOX = widgets.Layout(width="30em", max_width="98%")
 # Settings shown at once; the recipe's others are folded away.
 _MAIN = ("epochs", "seed", "train_images", "root", "teacher_model", "student_model")
 
