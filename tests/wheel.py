@@ -1,5 +1,7 @@
 """Five lines with the package as a wheel installs it: ``python wheel.py``, away from the clone."""
 
+from pathlib import Path
+
 import torch
 import torchvision
 
@@ -30,3 +32,4 @@ for method, (teacher, student, size) in PAIRS.items():
 assert skd.create_model("wrn16_2", pretrained="cifar100-small")
 assert read_records("small")
 assert "site-packages" in skd.__file__, skd.__file__
+assert list((Path(skd.__file__).parent / "widgets").glob("*.js"))
