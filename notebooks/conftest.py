@@ -1,116 +1,135 @@
-"""Compare each notebook's stored outputs with a fresh run: texts equal, numbers close.
+"""Run the project's notebooks again and compare each output with the stored one.
 
-nbval compares texts and plotly's encoded arrays exactly, and does not compare a cell
-without stored outputs. Here, a number may differ by 2 in a thousand or by the rounding of its last
-printed digit, and a notebook that was not run whole is refused.
+``compare.py`` says what may differ. Cells tagged ``records``, and the whole notebook of results,
+show records and are compared exactly. A cell whose widget says that something could not be
+measured fails, and so does an exercise that does not know its right and its wrong answer, which
+are in the cell's metadata (``"exercise": {"right": …, "wrong": …}``).
+
+Notebooks are those to which ``00_start_here.ipynb`` links: a person's own in this folder are left
+alone.
 """
 
 from __future__ import annotations
 
-import base64
-import math
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
 import pytest
+from compare import difference
 from nbval.plugin import IPyNbCell
 
-RELATIVE = 2e-3
 LARGEST = 1_000_000  # bytes
-NUMBER = re.compile(r"[-−+]?(?<![\w.])\d+(?:\.(\d+))?(?:e[-+]?\d+)?")
-IGNORED = ("uid", "template", "config")
+FIRST, RESULTS = "00_start_here.ipynb", "06_results.ipynb"
+FIGURE, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+ALL_SHOWN = "from spectralkd.widgets.base import finished; await finished()"
+NO_ANSWER = "answer = None"
+ANSWERED = """
+import contextlib, io
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    exec({source!r})
+assert said.getvalue().startswith({says!r}), said.getvalue()
+"""
 
-# A figure as data alone; re-executing adds a picture, which is not compared.
+# A figure as data alone: its picture is not compared.
 os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"
 
 
 class Close:
     """An output that equals another one close to it."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def __init__(self, value: Any, exact: bool) -> None:
+        self.value, self.exact = value, exact
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Close) and not difference(self.value, other.value)
-
-
-def difference(stored: Any, fresh: Any, where: str = "output") -> str:
-    """The first place where two outputs say different things, or nothing."""
-    stored, fresh = decode(stored), decode(fresh)
-    if isinstance(stored, dict) and isinstance(fresh, dict):
-        keys = [{key for key in output if key not in IGNORED} for output in (stored, fresh)]
-        if keys[0] != keys[1]:
-            return f"{where}: stored {sorted(keys[0])}, now {sorted(keys[1])}"
-        parts = (difference(stored[key], fresh[key], f"{where}.{key}") for key in sorted(keys[0]))
-        return next(filter(None, parts), "")
-    if isinstance(stored, list) and isinstance(fresh, list) and len(stored) == len(fresh):
-        pairs = enumerate(zip(stored, fresh, strict=True))
-        parts = (difference(a, b, f"{where}[{number}]") for number, (a, b) in pairs)
-        return next(filter(None, parts), "")
-    return "" if close(stored, fresh) else f"{where}:\nstored {stored}\nnow    {fresh}"
-
-
-def close(stored: Any, fresh: Any) -> bool:
-    """Whether two texts, arrays or numbers agree within rounding."""
-    if isinstance(stored, str) and isinstance(fresh, str):
-        return NUMBER.sub("#", stored) == NUMBER.sub("#", fresh) and all(
-            near(a, b) for a, b in zip(NUMBER.finditer(stored), NUMBER.finditer(fresh), strict=True)
+        return isinstance(other, Close) and not difference(
+            self.value, other.value, exact=self.exact
         )
-    if isinstance(stored, np.ndarray) and isinstance(fresh, np.ndarray):
-        if stored.shape != fresh.shape or stored.dtype.kind != fresh.dtype.kind:
-            return False
-        floor = 1e-6 * float(np.abs(stored).max(initial=0))
-        return bool(np.allclose(fresh, stored, rtol=RELATIVE, atol=floor, equal_nan=True))
-    if isinstance(stored, float) and isinstance(fresh, (int, float)):
-        return math.isclose(stored, fresh, rel_tol=RELATIVE, abs_tol=1e-9)
-    return bool(stored == fresh)
-
-
-def decode(value: Any) -> Any:
-    """plotly's encoded array as numbers."""
-    if isinstance(value, dict) and "bdata" in value:
-        array = np.frombuffer(base64.b64decode(value["bdata"]), np.dtype(value["dtype"]))
-        return array.reshape([int(n) for n in str(value.get("shape", array.size)).split(",")])
-    return value
-
-
-def near(stored: re.Match[str], fresh: re.Match[str]) -> bool:
-    a, b = (float(match[0].replace("−", "-")) for match in (stored, fresh))
-    if stored[1] is None and "e" not in stored[0]:
-        return a == b  # a count
-    digits = len(stored[1] or "")
-    return abs(a - b) <= max(RELATIVE * abs(a), 1.5 * 10.0**-digits * (abs(a) < 10 or digits > 0))
 
 
 def explain(cell: IPyNbCell, mime: str, stored: Close, fresh: Close) -> None:
-    cell.comparison_traceback.append(difference(stored.value, fresh.value, mime))
+    found = difference(stored.value, fresh.value, mime, exact=stored.exact)
+    cell.comparison_traceback.append(found)
 
 
-# nbval has no public hook for its comparison, hence the pinned version.
-_sanitize = IPyNbCell.sanitize
-IPyNbCell.sanitize = lambda self, output: Close(_sanitize(self, output))
+def runtest(cell: IPyNbCell) -> None:
+    """Run a cell; wait for its widget, and answer its exercise right and wrong."""
+    _runtest(cell)
+    if any(WIDGET in output.get("data", {}) for output in cell.test_outputs):
+        run_after(cell, ALL_SHOWN, "The widget shows an error")
+    for kind, says in (("right", "Right."), ("wrong", "Not yet")):
+        if kind in (answers := cell.cell.metadata.get("exercise", {})):
+            source = cell.cell.source.replace(NO_ANSWER, f"answer = {answers[kind]!r}")
+            code = ANSWERED.format(source=source, says=says)
+            run_after(cell, code, f"The exercise does not say {says!r} to {answers[kind]!r}")
+
+
+def run_after(cell: IPyNbCell, code: str, problem: str) -> None:
+    """Run more code in the notebook's kernel; if it raises, the cell fails."""
+    kernel, seconds = cell.parent.kernel, cell.config.option.nbval_cell_timeout
+    request = kernel.execute_cell_input(code, allow_stdin=False)
+    kernel.await_reply(request, timeout=seconds)
+    error, idle = "", False
+    while not idle:
+        message = cell.parent.get_kernel_message(timeout=seconds)
+        if message["parent_header"].get("msg_id") == request:
+            error = error or message["content"].get("evalue", "")
+            idle = message["content"].get("execution_state") == "idle"
+    if error:
+        cell.raise_cell_error(problem, error)
+
+
+def is_exact(cell: IPyNbCell) -> bool:
+    tags = cell.cell.metadata.get("tags", [])
+    return "records" in tags or cell.parent.path.name == RESULTS
+
+
+# nbval has no public hooks for these, hence the pinned version.
+_sanitize, _runtest = IPyNbCell.sanitize, IPyNbCell.runtest
+IPyNbCell.sanitize = lambda self, output: Close(_sanitize(self, output), is_exact(self))
 IPyNbCell.format_output_compare = explain
+IPyNbCell.runtest = runtest
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave a person's own notebooks alone."""
+    if collection_path.suffix != ".ipynb":
+        return None
+    first = collection_path.with_name(FIRST)
+    linked = (
+        re.findall(r"\]\(([\w.-]+\.ipynb)\)", first.read_text("utf-8")) if first.exists() else []
+    )
+    return None if collection_path.name in {FIRST, *linked} else True
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
-    """Refuse a notebook that stored nothing to compare, or widget state, or too much."""
-    if file_path.suffix != ".ipynb":
-        return
-    notebook = nbformat.read(file_path, as_version=4)
-    problems = [
-        f"cell {number} was not run"
-        for number, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
-    ]
-    if "widgets" in notebook.metadata:
-        problems.append("it stores widget state")
-    if file_path.stat().st_size > LARGEST:
-        problems.append(f"it is over {LARGEST} bytes")
-    if problems:
+    """Refuse a notebook that stored nothing to compare, or no picture, or too much."""
+    if file_path.suffix == ".ipynb" and (problems := found_in(file_path)):
         raise pytest.UsageError(
             f"{file_path.name}: {'; '.join(problems)}. Run python notebooks/render.py"
         )
+
+
+def found_in(path: Path) -> list[str]:
+    """What is wrong with a notebook as it is stored."""
+    notebook = nbformat.read(path, as_version=4)
+    problems = []
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        if cell.execution_count is None:
+            problems.append(f"cell {number} was not run")
+        if NO_ANSWER in cell.source and not {"right", "wrong"} <= {
+            *cell.metadata.get("exercise", {})
+        }:
+            problems.append(f"cell {number} is an exercise without a right and a wrong answer")
+        shown = [output.get("data", {}) for output in cell.outputs]
+        if any({FIGURE, WIDGET} & data.keys() and "image/png" not in data for data in shown):
+            problems.append(f"cell {number} shows a figure or widget without its picture")
+    if "widgets" in notebook.metadata:
+        problems.append("it stores widget state")
+    if path.stat().st_size > LARGEST:
+        problems.append(f"it is over {LARGEST} bytes")
+    return problems

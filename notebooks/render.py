@@ -1,7 +1,9 @@
-"""``python notebooks/render.py``: run all notebooks again and store clean outputs.
+"""``python notebooks/render.py [NAME.ipynb …]``: run notebooks again and store clean outputs.
 
-Figures are stored as data and, where plotly can export pictures (``pip install kaleido`` and a
-Chrome or Chromium), as pictures too, which code hosts show.
+An output that says what it said before stays as it is, byte for byte, picture included (see
+``compare.py``). Figures are stored as data and as pictures, which code hosts show (``pip install
+kaleido`` and a Chrome or Chromium). Of a widget the picture alone is stored, taken in JupyterLab
+(``pip install playwright``): without a kernel there is nothing else to show.
 """
 
 from __future__ import annotations
@@ -9,52 +11,130 @@ from __future__ import annotations
 import argparse
 import base64
 import importlib.util
+import json
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterable
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
+import plotly.io as pio
+from compare import difference
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 from PIL import Image
 from tqdm import tqdm
 
+FIGURE, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+PICTURE, WIDTH = "image/png", 860
+HERE = Path(__file__).resolve().parent
 
-def run(path: Path) -> None:
-    """Run one notebook in its folder and replace it by the result, without widget state."""
-    notebook = nbformat.read(path, as_version=4)
+
+def render(path: Path) -> None:
+    """Run one notebook in its folder and replace it by the result."""
+    stored = nbformat.read(path, as_version=4)
+    fresh = deepcopy(stored)
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
+    NotebookClient(fresh, timeout=600, kernel_name="python3", resources=place).execute()
+    fresh.metadata.pop("widgets", None)
+    widgets = iter(screenshots(path) if any(map(shows_widget, fresh.cells)) else ())
+    for before, cell in zip(stored.cells, fresh.cells, strict=True):
         cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = smaller(output.data["image/png"])
+        if cell.cell_type == "code":
+            cell.outputs = merged(before.outputs, cell.outputs, widgets)
     beside = path.with_suffix(".ipynb.new")
-    nbformat.write(notebook, beside)
+    nbformat.write(fresh, beside)
     os.replace(beside, path)
 
 
-def smaller(picture: str) -> str:
+def shows_widget(cell: NotebookNode) -> bool:
+    return any(WIDGET in output.get("data", {}) for output in cell.get("outputs", []))
+
+
+def merged(
+    stored: list[NotebookNode], fresh: list[NotebookNode], widgets: Iterable[str]
+) -> list[NotebookNode]:
+    """A cell's fresh outputs; those that say the same as before are the stored ones.
+
+    Args:
+        widgets: pictures of the notebook's widgets, of which the next is used up by each.
+    """
+    known = stored if len(stored) == len(fresh) else [NotebookNode()] * len(fresh)
+    found = []
+    for old, new in zip(known, fresh, strict=True):
+        data, kept = new.get("data", {}), old.get("data", {})
+        if WIDGET in data:
+            del data[WIDGET]
+            data[PICTURE] = next(iter(widgets))
+            if PICTURE in kept and look_alike(kept[PICTURE], data[PICTURE]):
+                data[PICTURE] = kept[PICTURE]
+        elif FIGURE in data and PICTURE not in data:
+            same = FIGURE in kept and PICTURE in kept
+            same = same and not difference(kept[FIGURE], data[FIGURE])
+            data[PICTURE] = kept[PICTURE] if same else picture(data[FIGURE])
+        said = [{k: v for k, v in each.items() if k != "execution_count"} for each in (old, new)]
+        if old and not difference(*said):
+            old.update({k: v for k, v in new.items() if k == "execution_count"})
+            found.append(old)
+        else:
+            found.append(new)
+    return found
+
+
+def picture(figure: dict[str, Any]) -> str:
+    """A figure as a base64 PNG."""
+    if not importlib.util.find_spec("kaleido"):
+        raise SystemExit("A figure has changed, and its picture needs: pip install kaleido")
+    shown = {key: figure[key] for key in ("data", "layout")}
+    width = shown["layout"].get("width", WIDTH)
+    return smaller(pio.from_json(json.dumps(shown)).to_image("png", width=width))
+
+
+def smaller(png: bytes) -> str:
     """A base64 PNG in 128 colors: half the bytes."""
-    shown = Image.open(BytesIO(base64.b64decode(picture))).convert("RGB").quantize(128)
+    shown = Image.open(BytesIO(png)).convert("RGB").quantize(128)
     file = BytesIO()
     shown.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
+def look_alike(one: str, other: str) -> bool:
+    """Whether two pictures have one size and hardly a pixel differs."""
+    a, b = (
+        np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("L"), dtype=float)
+        for text in (one, other)
+    )
+    return a.shape == b.shape and float((np.abs(a - b) > 32).mean()) < 1e-3
+
+
+def screenshots(path: Path) -> list[str]:
+    """Pictures of a notebook's widgets, in order, as JupyterLab shows them."""
+    sys.path.append(str(HERE.parent / "tests"))
+    from lab import Page, browser, jupyterlab
+
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as settings:
+        shutil.copy(path, folder)
+        with jupyterlab(Path(folder), Path(settings)) as address, browser(1250, 1600) as context:
+            page = Page(context, address, path.name)
+            page.run_all()
+            page.wait_for_widgets()
+            return [smaller(shot) for shot in page.shots()]
+
+
 def main() -> None:
-    """Run the notebooks named on the command line; default: all beside this file."""
+    """Run the notebooks named on the command line; default: those of the project."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path)
-    paths = parser.parse_args().notebooks or sorted(Path(__file__).parent.glob("*.ipynb"))
-    picture = "+png" if importlib.util.find_spec("kaleido") else ""
-    if not picture:
-        print("kaleido is not installed: figures are stored without pictures", file=sys.stderr)
-    os.environ["PLOTLY_RENDERER"] = f"plotly_mimetype{picture}"
+    paths = parser.parse_args().notebooks or sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+    os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"
     for path in tqdm(paths, unit="notebook"):
-        run(path)
+        render(path)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -62,7 +63,7 @@ class Page:
 
     Attributes:
         page: playwright's page.
-        errors: what the page's scripts threw.
+        errors: what the page's scripts threw, and what they wrote as an error to the console.
     """
 
     def __init__(self, context: Any, address: str, notebook: str) -> None:
@@ -70,9 +71,33 @@ class Page:
         self.page.set_default_timeout(60_000)
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._note)
         # A workspace of its own: JupyterLab reopens what another page left open in its last one.
         space = notebook.partition(".")[0]
         self.page.goto(f"{address}/lab/workspaces/{space}/tree/{notebook}?token=test")
+        self.wait_for_kernel()
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url')})")
+
+    def reopen(self) -> None:
+        """Save, close the notebook and open it again: the kernel lives on."""
+        self.page.evaluate(
+            """async () => {
+              const { commands, shell } = window.jupyterapp
+              const path = shell.currentWidget.context.path
+              await commands.execute('docmanager:save')
+              shell.currentWidget.close()
+              await commands.execute('docmanager:open', { path })
+            }"""
+        )
+        self.wait_for_kernel()
+
+    def reload(self) -> None:
+        """Save, and press F5: the kernel lives on."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        self.page.reload()
         self.wait_for_kernel()
 
     def wait_for_kernel(self, seconds: float = 60) -> None:
@@ -97,9 +122,33 @@ class Page:
         )
         self.wait_for_kernel(seconds)
 
-    def command(self, name: str) -> None:
+    def wait_for_widgets(self, seconds: float = 120) -> None:
+        """Until every plot is drawn and nothing is measured any more."""
+        self.page.wait_for_function(
+            """() => {
+              const parts = selector => [...document.querySelectorAll(selector)]
+              const plots = parts('.spectralkd-plot')
+              return plots.length && plots.every(plot => plot.querySelector('.main-svg'))
+                && !parts('.main-svg text').some(t => t.textContent.includes('Measuring'))
+                && !document.body.innerText.includes('Measuring ')
+            }""",
+            timeout=1000 * seconds,
+        )
+
+    def shots(self) -> list[bytes]:
+        """Each cell's widget as a PNG."""
+        return [output.screenshot() for output in self.widgets().all()]
+
+    def widgets(self) -> Any:
+        """The outermost part of each cell's widget."""
+        return self.page.locator(
+            ".jp-OutputArea-output .widget-vbox:not(.widget-vbox .widget-vbox)"
+        )
+
+    def command(self, name: str, **arguments: Any) -> None:
         """Have JupyterLab do something, without waiting for it."""
-        self.page.evaluate(f"() => {{ window.jupyterapp.commands.execute('{name}') }}")
+        words = f"'{name}', {json.dumps(arguments)}"
+        self.page.evaluate(f"() => {{ window.jupyterapp.commands.execute({words}) }}")
 
     def failures(self) -> list[str]:
         """Errors that cells put out."""

@@ -1,10 +1,14 @@
-"""Does it work as a person would use it: in JupyterLab, in a browser, with keys and clicks?"""
+"""Does it work as a person would use it: in JupyterLab, in a browser, with keys and clicks?
+
+The tests of a page use it one after the other, as a person would: starting a server, a browser and
+a kernel takes longer than what is asked of them. Any error in the browser's console fails.
+"""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,9 +23,35 @@ from spectralkd.training.launch import find_runs, stop  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+# Two explorers, one of which can show a network that takes its time, and the other two widgets.
+WIDGETS = """
+import time
+import torch
+import spectralkd as skd
+from spectralkd.widgets.explorer import SpectrumExplorer
+from spectralkd.widgets.map_comparison import MapComparison
+from spectralkd.widgets.teacher_student import TeacherStudent
 
+class Slow(torch.nn.Conv2d):
+    def forward(self, x):
+        time.sleep(0.3 if len(x) > 2 else 0)
+        return super().forward(x)
 
+torch.manual_seed(0)
+torch.set_num_threads(1)
+quick = skd.create_model("wrn10_1")
+slow = torch.nn.Sequential(*(Slow(3, 3, 3, padding=1) for _ in range(40)))
+photos = skd.load_data("photos").subset(60)
+maps = next(iter(photos.batches(8)))[0].mean(1)
+===
+SpectrumExplorer({"quick": quick, "slow": slow}, {"a": photos, "b": photos.subset(50)})
+===
+SpectrumExplorer({"quick": quick}, photos)
+===
+MapComparison(maps, -0.3)
+===
+TeacherStudent(quick, {"itself": quick}, photos)
+"""
 ZOO = """
 import spectralkd as skd
 from spectralkd.widgets.explorer import SpectrumExplorer
@@ -30,20 +60,26 @@ names = {"ViT": "timm/vit_tiny_patch16_224", "ConvNeXt": "torchvision/convnext_t
 networks = {key: skd.create_model(name) for key, name in names.items()}
 SpectrumExplorer(networks, skd.load_data("photos", image_size=224), images=4)
 """
+PANEL = """
+from spectralkd.widgets.run_panel import RunPanel
+
+RunPanel("runs")
+"""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("03_activation_spectra", "05_distillation"):
-        shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
-    zoo = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ZOO)])
-    zoo.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(zoo, folder / "zoo.ipynb")
+    for name, source in {"widgets": WIDGETS, "zoo": ZOO, "panel": PANEL}.items():
+        cells = [nbformat.v4.new_code_cell(text.strip()) for text in source.split("===")]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
     with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
         yield address
     for run in find_runs(folder / "runs"):
-        stop(run)
+        with suppress(OSError, ValueError):  # it is stopped
+            stop(run)
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +88,133 @@ def context() -> Iterator[Any]:
         yield context
 
 
-def until(page: Page, what: str, seconds: float = 60) -> Any:
+@pytest.fixture(scope="module")
+def widgets(context: Any, address: str) -> Iterator[Page]:
+    page = Page(context, address, "widgets.ipynb")
+    page.run_all()
+    page.wait_for_widgets()
+    yield page
+    page.page.close()
+
+
+def until(page: Page, what: str, seconds: float = 90) -> Any:
     """Wait until a JavaScript expression is true; its value."""
     return page.page.wait_for_function(f"() => {what}", timeout=1000 * seconds).json_value()
 
 
-# The first figure on the page that has the axis |k|; plotly keeps the drawn numbers there.
-SPECTRA = "[...document.querySelectorAll('.jupyter-widgets .js-plotly-plot')][0]"
-
-
-def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
-    page = Page(context, address, "03_activation_spectra.ipynb")
-    page.run_all()
+def sound(page: Page) -> None:
+    """Nothing failed: no cell, no script, no console."""
     assert page.failures() == []
+    assert page.errors == []
+
+
+PLOTS = "[...document.querySelectorAll('.spectralkd-plot .js-plotly-plot')]"
+# The figures' numbers, as plotly draws them.
+DRAWN = f"""JSON.stringify({PLOTS}.map(p => (p.calcdata ?? []).map((curve, n) =>
+  [p._fullData[n].name, p._fullData[n].z?.[0]?.[0], curve.map(point => [point.x, point.y])])))"""
+
+
+def names(number: int) -> str:
+    """JavaScript for the names of a plot's curves, as one text."""
+    return f"({PLOTS}[{number}]._fullData ?? []).map(trace => trace.name).join(' ')"
+
+
+def text(number: int) -> str:
+    """JavaScript for the words in a plot."""
+    return f"[...{PLOTS}[{number}].querySelectorAll('text')].map(t => t.textContent).join(' ')"
+
+
+def test_two_explorers_live_beside_each_other(widgets: Page) -> None:
+    first, second = 0, 3  # each has three plots
+    until(widgets, f"{names(first)}.includes('images: α') && {names(second)}.includes('images: α')")
+    ticks = widgets.page.locator(".spectralkd-ticks").first
+    ticks.get_by_role("button", name="none", exact=True).click()
+    until(widgets, f"{text(first)}.includes('Tick a layer')")
+    assert "images" not in widgets.page.evaluate(names(first))
+    assert "images: α" in widgets.page.evaluate(names(second))
+    ticks.get_by_role("button", name="blocks", exact=True).click()
+    until(widgets, f"{names(first)}.includes('group2.0: α')")
+    sound(widgets)
+
+
+def test_what_is_drawn_belongs_to_the_settings(widgets: Page) -> None:
+    page, first = widgets.page, 0
+    page.get_by_label("Network", exact=True).first.select_option("slow")
+    until(widgets, "/Measuring 39.*left/.test(document.body.innerText)")
+    assert "images: α" in page.evaluate(names(first))
+    assert "group" not in page.evaluate(names(first))
+    page.get_by_role("button", name="Cancel", exact=True).first.click()
+    until(widgets, "document.body.innerText.includes('cancelled')")
+    page.get_by_role("button", name="Measure again", exact=True).first.click()
+    until(widgets, "document.body.innerText.includes('Measuring 39')")
+    page.get_by_label("Network", exact=True).first.select_option("quick")  # abandons it
+    until(widgets, f"{names(first)}.includes('group3: α')", 20)
+    page.get_by_label("Images", exact=True).first.select_option("b")
+    widgets.wait_for_widgets()
+    page.get_by_role("button", name="Reset", exact=True).first.click()
+    widgets.wait_for_widgets()
+    sound(widgets)
+
+
+@pytest.mark.parametrize("again", ["reload", "reopen"])
+def test_figures_survive(widgets: Page, again: str) -> None:
+    widgets.page.get_by_label("Shift (pixels)", exact=True).first.press("ArrowRight")
+    widgets.wait_for_widgets()
+    time.sleep(1)  # the last key's figure
+    before = widgets.page.evaluate(DRAWN)
+    if again == "reload":
+        widgets.reload()
+    else:
+        widgets.reopen()
+    widgets.wait_for_widgets()
+    until(widgets, f"{DRAWN} == {before!r}")
+    sound(widgets)
+
+
+# What is cut off at the right end of a widget.
+BEYOND = """outer => {
+  const end = outer.getBoundingClientRect().right + 1
+  return [...outer.querySelectorAll('.jupyter-widgets')]
+    .filter(e => e.getBoundingClientRect().right > end)
+    .map(e => e.className + ': ' + e.innerText.slice(0, 40))
+}"""
+
+
+def test_both_themes_and_a_narrow_window(widgets: Page) -> None:
+    page = widgets.page
+    ink = f"getComputedStyle({PLOTS}[0].querySelector('.xtitle')).fill"
+    light = until(widgets, ink)
+    widgets.command("apputils:change-theme", theme="JupyterLab Dark")
+    until(widgets, f"{ink} != '{light}'")
+    assert min(map(int, until(widgets, f"{ink}.match(/[0-9]+/g).slice(0, 3)"))) > 128
+    page.set_viewport_size({"width": 1000, "height": 900})
+    until(widgets, f"{PLOTS}.every(plot => plot.clientWidth < 700)")
+    assert widgets.widgets().count() == 4
+    for widget in widgets.widgets().all():
+        assert widget.evaluate(BEYOND) == []
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    widgets.command("apputils:change-theme", theme="JupyterLab Light")
+    until(widgets, f"{ink} == '{light}'")
+    sound(widgets)
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("SVG", b"<svg"), ("HTML", b"<!doctype html>")])
+def test_figures_are_saved(widgets: Page, kind: str, begins: bytes) -> None:
+    with widgets.page.expect_download() as saved:
+        widgets.page.get_by_role("button", name=kind, exact=True).first.click()
+    assert saved.value.suggested_filename == f"power-spectra.{kind.lower()}"
+    content = Path(saved.value.path()).read_bytes()
+    assert content.startswith(begins)
+    assert "images: α".encode() in content or b"images: \\u03b1" in content
+    sound(widgets)
+
+
+SPECTRA = f"{PLOTS}[0]"  # plotly keeps the drawn numbers there
+
+
+def test_the_explorer_follows_the_keyboard(widgets: Page) -> None:
+    page = widgets
     assert nameless(page) == []
-    until(page, f"{SPECTRA}?.calcdata?.length >= 9")  # images and stages are measured
     fit = f"{SPECTRA}._fullData[1]?.name"
     drawn = f"JSON.stringify({SPECTRA}.calcdata[2].map(p => [p.x, p.y]))"
     axis = f"JSON.stringify({SPECTRA}._fullLayout.yaxis.range)"
@@ -102,16 +250,15 @@ def test_the_explorer_follows_the_keyboard(context: Any, address: str) -> None:
     # 100 ms are the aim; a busy machine of two cores is given five times as long.
     assert median(taken) < 500
 
-    page.page.get_by_label("conv", exact=True).check()
+    page.page.get_by_label("Search layers", exact=True).first.fill("conv")
+    page.page.get_by_label("conv", exact=True).first.check()
     until(page, f"{SPECTRA}._fullData.some(trace => trace.name?.startsWith('conv'))")
-    assert page.errors == []
-    page.page.close()
+    sound(page)
 
 
 def test_the_explorer_shows_a_transformer_and_a_convnext(context: Any, address: str) -> None:
     page = Page(context, address, "zoo.ipynb")
     page.run_all()
-    assert page.failures() == []
     rows = "[...document.querySelectorAll('.jupyter-widgets table tr')]"
     cells = "[...row.cells].slice(0, 3).map(cell => cell.innerText).join(' ')"
 
@@ -123,9 +270,8 @@ def test_the_explorer_shows_a_transformer_and_a_convnext(context: Any, address: 
     shown("features.5", "14×14", "nchw")  # a stage ends in a permutation of its axes
     page.page.get_by_label("features.5.0.block.2", exact=True).check()
     shown("features.5.0.block.2", "14×14", "nhwc")
-    curves = f"{SPECTRA}._fullData.map(trace => trace.name).join()"
-    until(page, f"{curves}.includes('features.5.0.block.2: α')")
-    assert page.errors == []
+    until(page, f"{names(0)}.includes('features.5.0.block.2: α')")
+    sound(page)
     page.page.close()
 
 
@@ -140,9 +286,8 @@ def nameless(page: Page) -> list[str]:
 
 
 def test_the_panel_launches_stops_resumes_and_attaches(context: Any, address: str) -> None:
-    page = Page(context, address, "05_distillation.ipynb")
+    page = Page(context, address, "panel.ipynb")
     page.run_all()
-    assert page.failures() == []
     assert nameless(page) == []
     form = page.page
 
@@ -151,41 +296,43 @@ def test_the_panel_launches_stops_resumes_and_attaches(context: Any, address: st
         box.fill(value)
         box.press("Tab")
 
-    form.get_by_label("Task", exact=True).first.select_option("train the student alone")
+    launch, stop_it = (form.get_by_role("button", name=n, exact=True) for n in ("Launch", "Stop"))
+    fill("Name of the run", "../evil")
+    until(page, "document.body.innerText.includes('Cannot be launched')")
+    assert launch.is_disabled()
     fill("Name of the run", "tiny")
     fill("train images", "300")
     fill("epochs", "1000")  # longer than the test: it is stopped
     until(page, "document.body.innerText.includes('--train-images 300')")
-    form.get_by_role("button", name="Launch", exact=True).click()
-    points = (
-        "Math.max(0, ...[...document.querySelectorAll('.jupyter-widgets .js-plotly-plot')]"
-        ".flatMap(f => f._fullData ?? []).filter(t => t.name == 'tiny')"
-        ".map(t => t.x.length))"
+    launch.click()
+    rows = "[...document.querySelectorAll('.jupyter-widgets tr')]"
+    row = f"{rows}.find(row => row.cells[0].innerText == 'tiny')"
+    state = f"{row}?.cells[1].innerText"
+    points = (  # epochs of the teacher that the run trains first
+        f"Math.max(0, ...{PLOTS}.flatMap(f => f._fullData ?? [])"
+        ".filter(t => t.name == 'tiny/teacher').map(t => t.x.length))"
     )
     first = until(page, f"{points} >= 1 && {points}", 120)
     until(page, f"{points} > {first}", 120)
-
+    until(page, f"{state} == 'training its teacher' && / of 1000/.test({row}.innerText)")
     form.get_by_label("Chosen run", exact=True).select_option("tiny")
-    form.get_by_role("button", name="Stop", exact=True).click()
-    rows = "[...document.querySelectorAll('.jupyter-widgets tr')]"
-    row = f"{rows}.find(row => row.cells[0].innerText == 'tiny')"
-    until(page, f"{row}?.cells[1].innerText == 'stopped'", 60)
+    stop_it.click()
+    until(page, f"{state} == 'stopped'")
     stopped = page.page.evaluate(points)
     time.sleep(2)
     assert page.page.evaluate(points) == stopped
 
     form.get_by_role("button", name="Resume", exact=True).click()
     until(page, f"{points} > {stopped}", 120)
-
     page.command("kernelmenu:restart")
     form.locator(".jp-Dialog .jp-mod-accept").click()
     page.wait_for_kernel()
     page.run_all()
-    until(page, f"{row}?.cells[1].innerText == 'running'", 60)
-    attached = until(page, f"{points} >= {stopped} && {points}", 60)
+    until(page, f"{state} == 'training its teacher'")
+    attached = until(page, f"{points} > {stopped} && {points}")
     until(page, f"{points} > {attached}", 120)
     form.get_by_label("Chosen run", exact=True).select_option("tiny")
-    form.get_by_role("button", name="Stop", exact=True).click()
-    until(page, f"{row}?.cells[1].innerText == 'stopped'", 60)
-    assert page.errors == []
+    stop_it.click()
+    until(page, f"{state} == 'stopped'")
+    sound(page)
     page.page.close()

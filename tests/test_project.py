@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import plotly.io as pio
 import pytest
 import yaml
 
@@ -132,11 +136,14 @@ def test_readme_names_every_methods_file_and_test() -> None:
 
 # --- the notebooks' own test can fail -------------------------------------------------------------
 
+PICTURE = {"image/png": "iVBORw0KGgo="}
 
-def judged(tmp_path: Path, cell: nbformat.NotebookNode) -> str:
-    """What pytest says of a notebook of one cell."""
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "planted.ipynb")
-    (tmp_path / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text())
+
+def judged(tmp_path: Path, *cells: nbformat.NotebookNode) -> str:
+    """What pytest says of a notebook of these cells."""
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), tmp_path / "00_start_here.ipynb")
+    for name in ("conftest.py", "compare.py"):
+        (tmp_path / name).write_text((ROOT / "notebooks" / name).read_text())
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "."],
         cwd=tmp_path,
@@ -148,49 +155,102 @@ def judged(tmp_path: Path, cell: nbformat.NotebookNode) -> str:
     return done.stdout + done.stderr
 
 
-def printing(code: str, stored: str) -> nbformat.NotebookNode:
+def printing(code: str, stored: str, **metadata: Any) -> nbformat.NotebookNode:
     output = nbformat.v4.new_output("stream", name="stdout", text=stored)
-    return nbformat.v4.new_code_cell(code, execution_count=1, outputs=[output])
+    return nbformat.v4.new_code_cell(code, execution_count=1, outputs=[output], metadata=metadata)
 
 
-def test_a_wrong_exponent_in_a_notebook_fails(tmp_path: Path) -> None:
-    said = judged(tmp_path, printing("print('α = -2.20 ± 0.05')", "α = -2.25 ± 0.05\n"))
-    assert "1 failed" in said
-    assert "stored α = -2.25" in said
+def showing(code: str, **data: Any) -> nbformat.NotebookNode:
+    result = nbformat.v4.new_output("execute_result", data=data, execution_count=1)
+    return nbformat.v4.new_code_cell(code, execution_count=1, outputs=[result])
 
 
-def test_rounding_in_a_notebook_passes(tmp_path: Path) -> None:
-    said = judged(tmp_path, printing("print('α = -2.201, n = 7')", "α = -2.202, n = 7\n"))
-    assert "1 passed" in said
-
-
-def test_a_wrong_curve_in_a_notebook_fails(tmp_path: Path) -> None:
-    def code(last: float) -> str:
+def test_one_run_of_planted_cells_fails_where_it_must(tmp_path: Path) -> None:
+    def curve(last: float) -> str:
         trace = f"go.Scatter(y=np.array([1.0, 2.0, {last}]))"
         return f"import numpy as np, plotly.graph_objects as go\ngo.Figure({trace})"
 
-    path = tmp_path / "planted.ipynb"
-    cell = nbformat.v4.new_code_cell(code(3.0))
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-    subprocess.run(
-        [sys.executable, ROOT / "notebooks" / "render.py", path], check=True, timeout=300
+    shown: dict[str, Any] = {}
+    exec(curve(3.0).replace("go.Figure", "figure = go.Figure"), shown)
+    plotly = {"application/vnd.plotly.v1+json": json.loads(pio.to_json(shown["figure"]))} | PICTURE
+    panel = (
+        "from spectralkd.widgets.base import Panel\n"
+        "class P(Panel):\n    def problems(self): return {}\nP([])"
     )
-    stored = nbformat.read(path, as_version=4).cells[0]
-    assert "application/vnd.plotly.v1+json" in stored.outputs[0].data
-    stored.source = code(3.001)
-    assert "1 passed" in judged(tmp_path, stored)
-    stored.source = code(3.1)
-    assert "1 failed" in judged(tmp_path, stored)
+    text = {"text/plain": "P (run this cell to see the widget)"} | PICTURE
+    exercise = (
+        "from spectralkd.widgets.exercise import check\nanswer = None\n"
+        "check(answer, 1.0, within=0.1)"
+    )
+    asked = "Your turn: put your answer in place of None and run this cell again.\n"
+    passing = [
+        printing("print('α = -2.201, n = 7')", "α = -2.202, n = 7\n"),
+        showing(curve(3.001), **plotly),
+        showing(panel.format("[]"), **text),
+        printing(exercise, asked, exercise={"right": 1.05, "wrong": 2}),
+    ]
+    failing = [
+        printing("print('α = -2.20 ± 0.05')", "α = -2.25 ± 0.05\n"),
+        printing("print('64.86 %')", "64.97 %\n"),
+        printing("print('64.86 %')", "64.87 %\n", tags=["records"]),
+        showing(curve(3.1), **plotly),
+        showing(panel.format("['group1: bad']"), **text),
+        printing(exercise, asked, exercise={"right": 2, "wrong": 1}),
+    ]
+    (tmp_path / "mine.ipynb").write_text("a person's own, broken")
+    said = judged(tmp_path, *passing, *failing)
+    assert f"{len(failing)} failed, {len(passing)} passed" in said, said
+    for words in ("stored α = -2.25", "group1: bad", "does not say &apos;Right.&apos;"):
+        assert words in said or words.replace("&apos;", "'") in said, said
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=str)
-def test_every_stored_figure_has_a_picture(path: Path) -> None:
+def test_what_is_stored_is_checked(tmp_path: Path) -> None:
+    wrong = {
+        "cell 0 was not run": nbformat.v4.new_code_cell("print(1)"),
+        "without its picture": showing("figure", **{"application/vnd.plotly.v1+json": {}}),
+        "a right and a wrong answer": printing("answer = None", ""),
+    }
+    for number, cell in enumerate(wrong.values()):
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{number}.ipynb")
+    code = (
+        "from pathlib import Path; from conftest import found_in\n"
+        f"for path in sorted(Path({str(tmp_path)!r}).iterdir()): print(found_in(path))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "notebooks", capture_output=True, text=True,
+        check=True, timeout=120,
+    )  # fmt: skip
+    for words, said in zip(wrong, done.stdout.splitlines(), strict=True):
+        assert words in said
+
+
+def test_rendering_again_keeps_what_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    render = importlib.import_module("render")
+    monkeypatch.setattr(render, "picture", lambda figure: "drawn")
+    kind = "application/vnd.plotly.v1+json"
+
+    def output(value: float, **more: str) -> nbformat.NotebookNode:
+        return showing("", **{kind: {"data": [value], "layout": {}}}, **more).outputs[0]
+
+    stored = output(1.0, **PICTURE)
+    (kept,) = render.merged([stored], [output(1.0001)], [])
+    assert kept == stored
+    (drawn,) = render.merged([stored], [output(1.1)], [])
+    assert drawn.data["image/png"] == "drawn"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("0*.ipynb")), ids=str)
+def test_every_stored_figure_and_widget_has_a_picture(path: Path) -> None:
     # Code hosts show pictures alone.
     outputs = [o for c in nbformat.read(path, as_version=4).cells for o in c.get("outputs", [])]
-    stored = [o.data for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
-    assert stored
-    assert all("image/png" in data for data in stored), "pip install kaleido, then render.py"
-
-
-def test_a_notebook_that_was_not_run_is_refused(tmp_path: Path) -> None:
-    assert "cell 0 was not run" in judged(tmp_path, nbformat.v4.new_code_cell("print(1)"))
+    stored = [output.data for output in outputs if "data" in output]
+    assert not any("application/vnd.jupyter.widget-view+json" in data for data in stored)
+    shown = [
+        data
+        for data in stored
+        if "application/vnd.plotly.v1+json" in data
+        or "(run this cell" in data.get("text/plain", "")
+    ]
+    assert shown
+    assert all("image/png" in data for data in shown), "python notebooks/render.py"

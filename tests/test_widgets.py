@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
+import json
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from spectralkd.analysis.activations import activation_spectra
@@ -18,18 +23,24 @@ from spectralkd.analysis.agreement import stage_agreement
 from spectralkd.analysis.layers import layer_views
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageArray, suited
-from spectralkd.models import create_model
+from spectralkd.data.photos import photographs
+from spectralkd.losses import METHODS
+from spectralkd.losses.base import method_options
+from spectralkd.models import PRETRAINED, create_model
 from spectralkd.spectra.power import with_ring
 from spectralkd.spectra.powerlaw import fit_power_law
 from spectralkd.training.api import train
+from spectralkd.training.launch import RunState
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run
-from spectralkd.widgets import explorer as explorer_module
-from spectralkd.widgets.base import TickList, csv_link
+from spectralkd.widgets import measurements, run_panel
+from spectralkd.widgets.base import csv_link
 from spectralkd.widgets.exercise import check
 from spectralkd.widgets.explorer import SpectrumExplorer
+from spectralkd.widgets.plot import Plot
 from spectralkd.widgets.run_panel import RunPanel
 from spectralkd.widgets.teacher_student import TeacherStudent
+from spectralkd.widgets.ticks import TickList
 
 IMAGES = 40
 
@@ -68,7 +79,7 @@ def test_explorer_shows_what_the_functions_say(model: nn.Module, photos: ImageAr
     expected = fit_power_law(spectra["group1"].frequency, spectra["group1"].power)
     assert list(shown.spectra) == ["images", "group1", "group2", "group3"]
     assert shown.fits["group1"].exponent == pytest.approx(expected.exponent, rel=1e-6)
-    names = [trace.name for trace in shown.figure.data[1::3]]
+    names = [trace.name for trace in shown.plot.figure.data[1::3]]
     assert names[1] == f"group1: α = {expected.exponent:.2f} ± {expected.stderr:.2f}"
     assert f"{expected.exponent:.2f}" in cells(shown.table.value)
     header, *lines = csv_of(shown.csv)
@@ -80,15 +91,17 @@ def test_the_slider_moves_the_fit_and_not_the_axes(
     model: nn.Module, photos: ImageArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="b")
-    before = shown.fits["images"], shown.figure.layout.yaxis.range, shown.figure.data[2].x[0]
-    monkeypatch.setattr(
-        explorer_module, "layer_views", lambda *a, **kw: pytest.fail("measured again")
+    before = (
+        shown.fits["images"],
+        shown.plot.figure.layout.yaxis.range,
+        shown.plot.figure.data[2].x[0],
     )
+    monkeypatch.setattr(measurements, "layer_views", lambda *a, **kw: pytest.fail("measured again"))
     shown.controls["band"].value = (1 / 4, 1 / 2)
     assert shown.fits["images"].band == (1 / 4, 1 / 2)
     assert shown.fits["images"].exponent != before[0].exponent
-    assert shown.figure.layout.yaxis.range == before[1]
-    assert shown.figure.data[2].x[0] == pytest.approx(1 / 4) != before[2]
+    assert shown.plot.figure.layout.yaxis.range == before[1]
+    assert shown.plot.figure.data[2].x[0] == pytest.approx(1 / 4) != before[2]
     assert "group3" not in shown.fits  # two rings of 8×8 pixels: no line to fit
     assert "–" in cells(shown.table.value)
 
@@ -100,27 +113,27 @@ def test_every_control_changes_what_is_shown(model: nn.Module, photos: ImageArra
     c = shown.controls
     assert "group2, seed 1" in shown.spectra
     c["weights"].value = ("seed 1",)
-    assert list(shown.spectra) == ["images", "group1", "group2", "group3"]
+    assert list(shown.spectra) == ["images", *(f"group{n}, seed 1" for n in (1, 2, 3))]
     c["layers"].value = ("conv",)
-    assert list(shown.spectra) == ["conv"]
-    jacobian = shown.spectra["conv"].power
+    conv, group1 = "conv, seed 1", "group1, seed 1"
+    assert list(shown.spectra) == [conv]
+    jacobian = shown.spectra[conv].power
     c["ring"].value = "mean"
-    torch.testing.assert_close(shown.spectra["conv"].power * shown.spectra["conv"].frequency,
-                               jacobian)  # fmt: skip
-    batch = shown.spectra["conv"].power
+    torch.testing.assert_close(shown.spectra[conv].power * shown.spectra[conv].frequency, jacobian)
+    batch = shown.spectra[conv].power
     c["layers"].value = ("group1",)
-    running = shown.spectra["group1"].power
+    running = shown.spectra[group1].power
     c["statistics"].value = "running"
-    assert not torch.equal(running, shown.spectra["group1"].power)
+    assert not torch.equal(running, shown.spectra[group1].power)
     c["pool"].value = 2
-    assert len(shown.spectra["group1"].power) == 8
+    assert len(shown.spectra[group1].power) == 8
     c["pool"].value, c["window"].value = 1, "hann"
-    assert len(shown.spectra["group1"].power) == len(batch)
+    assert len(shown.spectra[group1].power) == len(batch)
     c["normalize"].value = True
-    assert shown.figure.data[1].y[0] == pytest.approx(1)
-    assert shown.controls["detail"].value == "group1"
-    view = shown._views["group1"]
-    assert shown.detail_figure.data[1].z.shape == (32, 32)
+    assert shown.plot.figure.data[1].y[0] == pytest.approx(1)
+    assert shown.controls["detail"].value == group1
+    view = shown.views[group1]
+    assert shown.detail_plot.figure.data[1].z.shape == (32, 32)
     assert view.plane.mean() > 0
 
 
@@ -131,9 +144,9 @@ def test_a_cell_run_twice_keeps_settings_and_measurements(
     first.controls["band"].value = (1 / 16, 1 / 2)
     first.controls["layers"].value = ("group2", "conv")
     passes: list[object] = []
-    real = explorer_module.layer_views
+    real = measurements.layer_views
     monkeypatch.setattr(
-        explorer_module, "layer_views", lambda *a, **kw: passes.append(a) or real(*a, **kw)
+        measurements, "layer_views", lambda *a, **kw: passes.append(a) or real(*a, **kw)
     )
     again = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="d")
     assert again.controls["band"].value == (1 / 16, 1 / 2)
@@ -149,9 +162,9 @@ def test_a_layer_ticked_while_others_are_measured_waits_for_none_of_them_twice(
     model: nn.Module, photos: ImageArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = explorer_module.layer_views
+    real = measurements.layer_views
     monkeypatch.setattr(
-        explorer_module,
+        measurements,
         "layer_views",
         lambda net, batches, layers, **kw: read.extend(layers) or real(net, batches, layers, **kw),
     )
@@ -168,6 +181,128 @@ def test_a_layer_ticked_while_others_are_measured_waits_for_none_of_them_twice(
     shown = asyncio.run(asyncio.wait_for(in_a_kernel(), 60))
     assert list(shown.spectra) == ["images", "group1", "group2", "group3", "conv"]
     assert sorted(read) == sorted(["", "group1", "group2", "group3", "conv"])
+
+
+def words(plot: Plot) -> str:
+    """What a figure without curves says."""
+    return " ".join(note.text.replace("<br>", " ") for note in plot.figure.layout.annotations)
+
+
+def test_nothing_drawn_belongs_to_other_settings(model: nn.Module, photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="i")
+    shown.controls["pool"].value = 4  # group3 has 8×8 pixels: it alone fails
+    assert list(shown.spectra) == ["images", "group1", "group2"]
+    (reason,) = (text for text in cells(shown.table.value) if "to pool by" in text)
+    assert "expected at least 16 pixels a side" in reason
+    assert shown.problems() == [f"group3: {reason}"]
+    shown.controls["pool"].value = 1
+    assert shown.problems() == []
+    shown.controls["band"].value = (1 / 4, 1 / 2)
+    assert any("band: expected at least 3 rings" in text for text in cells(shown.table.value))
+    shown.controls["layers"].value = ()
+    assert not shown.plot.figure.data
+    assert "Tick a layer" in words(shown.plot)
+    assert shown.table.value == ""
+
+
+def test_what_is_no_longer_wanted_is_cancelled_and_says_so(photos: ImageArray) -> None:
+    class Slow(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.2 if len(x) > 2 else 0)
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    slow = nn.Sequential(*(Slow(3, 3, 3, padding=1) for _ in range(50)))  # 10 s a batch
+    quick = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1))
+
+    async def in_a_kernel() -> None:
+        nets = {"slow": slow, "quick": quick}
+        shown = SpectrumExplorer(nets, photos, images=IMAGES, name="j")
+        background, network = shown.background, shown.controls["network"]
+        assert "Measuring" in words(shown.plot)
+        while "images" not in shown.spectra:
+            await asyncio.sleep(0.05)
+        assert "is measured now" in cells(shown.table.value)
+        while "left" not in background._words.value:
+            await asyncio.sleep(0.05)
+        assert "Measuring 49, " in background._words.value
+        assert 0 < background._bar.value < 1
+        background.cancel()
+        while background.jobs:
+            await asyncio.sleep(0.05)
+        assert "cancelled" in cells(shown.table.value)
+        shown.again.click()
+        assert shown.busy()
+        network.value = "quick"  # abandons the slow one
+        while "0" not in shown.spectra:
+            await asyncio.sleep(0.05)
+        assert list(shown.spectra) == ["images", "0"]
+        network.value = "slow"
+        assert shown.busy()  # abandoned is not cancelled: it is measured again
+        background.close()
+
+    begun = time.monotonic()
+    asyncio.run(asyncio.wait_for(in_a_kernel(), 60))
+    assert time.monotonic() - begun < 30  # two passes of the slow network would take longer
+
+
+def test_two_explorers_live_beside_each_other(model: nn.Module, photos: ImageArray) -> None:
+    first, second = (SpectrumExplorer({"net": model}, photos, images=IMAGES) for _ in range(2))
+    second.controls["layers"].value = ("images",)
+    first.controls["layers"].value = ("images", "conv")
+    assert list(first.spectra) == ["images", "conv"]
+    assert list(second.spectra) == ["images"]
+
+
+def test_the_settings_as_code_measure_the_same(model: nn.Module, photos: ImageArray) -> None:
+    explorer = SpectrumExplorer({"net": {"x": model}}, photos, images=IMAGES, name="k")
+    c = explorer.controls
+    c["layers"].value = ("images", "group2")
+    c["ring"].value, c["window"].value, c["band"].value = "mean", "hann", (1 / 16, 1 / 2)
+    names: dict[str, Any] = {"explorer": explorer}
+    exec(explorer.code.text, names)
+    assert set(names["fits"]) == {"images", "group2, x"}
+    for name, label in (("images", "images"), ("group2, x", "group2")):
+        assert names["fits"][name].exponent == pytest.approx(explorer.fits[label].exponent)
+
+
+def test_presets_reset_blocks_and_exponents_against_depth(
+    model: nn.Module, photos: ImageArray
+) -> None:
+    shown = SpectrumExplorer({"net": model}, photos, images=IMAGES, name="l")
+    shown.choose("Power spectral density")
+    assert {curve.ring for curve in shown.spectra.values()} == {"mean"}
+    assert shown.fits["images"].band == (1 / 16, 1 / 2)
+    layers = shown.controls["layers"]
+    color = shown.plot.figure.data[-2].line.color
+    layers.value = layers.groups["blocks"]
+    assert list(shown.spectra) == ["images", "group1.0", "group2.0", "group3.0"]
+    (depth,) = shown.depth_plot.figure.data
+    assert list(depth.x) == list(shown.spectra)
+    assert list(depth.y) == [fit.exponent for fit in shown.fits.values()]
+    layers.value = ("group3",)
+    assert shown.plot.figure.data[1].line.color == color  # whatever else is ticked
+    shown.reset()
+    assert list(shown.spectra) == ["images", "group1", "group2", "group3"]
+    assert shown.fits["images"].band == (1 / 8, 1 / 2)
+
+
+def test_a_persons_own_images(model: nn.Module, photos: ImageArray) -> None:
+    shown = SpectrumExplorer({"net": model}, {"photos": photos}, images=IMAGES, name="m")
+    before = shown.fits["images"].exponent
+    file = io.BytesIO()
+    Image.fromarray(photographs()["astronaut"].numpy()).save(file, "PNG")
+
+    def upload(content: bytes) -> None:
+        about = {"name": "a.png", "type": "image/png", "size": len(content)}
+        about |= {"content": memoryview(content), "last_modified": datetime.now(UTC)}
+        shown.upload.value = (about,)
+
+    upload(file.getvalue())
+    assert shown.controls["data"].value == "your images"
+    assert shown.fits["images"].exponent != before
+    upload(b"no image")
+    assert "cannot identify image file" in shown.background.error
 
 
 def test_any_module_can_be_explored(photos: ImageArray) -> None:
@@ -194,7 +329,7 @@ def test_networks_of_the_zoos_show_their_layouts(name: str, layer: str, shown: s
     assert shown in cells(explorer.table.value)
     seen = next(iter(suited(data, net).batches(2)))[0]
     expected = layer_views(net, [seen], [layer], statistics="batch", progress=False)[layer]
-    torch.testing.assert_close(explorer._views[layer].plane, expected.plane)
+    torch.testing.assert_close(explorer.views[layer].plane, expected.plane)
 
 
 def test_images_that_a_network_does_not_take_are_refused_on_the_panel(photos: ImageArray) -> None:
@@ -208,6 +343,8 @@ def test_explorer_refuses_nothing_to_show(photos: ImageArray) -> None:
         SpectrumExplorer({}, photos)
     with pytest.raises(ValueError, match="data: expected at least one data set"):
         SpectrumExplorer({"net": nn.Identity()}, {})
+    with pytest.raises(ValueError, match="images: expected at least 1, got 0"):
+        SpectrumExplorer({"net": nn.Identity()}, photos, images=0)
 
 
 def test_a_view_is_what_its_parts_are(model: nn.Module, photos: ImageArray) -> None:
@@ -237,15 +374,21 @@ def test_teacher_and_students_are_compared_stage_by_stage(
     for stage, agreement in shown.results["wider", "pre_relu", "running"].items():
         torch.testing.assert_close(agreement.correlation, expected[stage].correlation)
     assert "1.000" in cells(shown.table.value)
-    assert {trace.name for trace in shown.figure.data} == {
+    assert {trace.name for trace in shown.plot.figure.data} == {
         *students, "itself, any connector", "wider, any connector"
     }  # fmt: skip
     shown.controls["ceiling"].value = False
     shown.controls["students"].value = ("wider",)
-    assert {trace.name for trace in shown.figure.data} == {"wider"}
+    assert {trace.name for trace in shown.plot.figure.data} == {"wider"}
     shown.controls["reads"].value = "output"
     assert ("wider", "output", "running") in shown.results
     assert len(csv_of(shown.csv)) == 1 + 16 + 8 + 4
+    names: dict[str, Any] = {"widget": shown}
+    exec(shown.code.text, names)
+    for trace, same in zip(shown.plot.figure.data, names["figure"].data, strict=True):
+        assert list(trace.y) == list(same.y)
+    shown.controls["students"].value = ()
+    assert "Tick a student" in words(shown.plot)
     with pytest.raises(ValueError, match="students: expected at least one"):
         TeacherStudent(model, {}, photos)
 
@@ -253,55 +396,129 @@ def test_teacher_and_students_are_compared_stage_by_stage(
 # --- RunPanel -------------------------------------------------------------------------------------
 
 
-def test_the_form_says_the_command_and_what_is_wrong(tmp_path: Path) -> None:
-    panel = RunPanel(tmp_path, epochs=3)
-    c, settings = panel.controls, panel.settings
-    assert "distill demo" in panel.command_text
-    assert "--epochs 3" in panel.command_text
+def test_the_form_says_the_command_and_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    panel = RunPanel("runs", epochs=3)
+    form = panel.form
+    c, settings, command = form.controls, form.settings, form.command
+    assert "distill demo" in command.text
+    assert "--epochs 3" in command.text
+    assert command.text.startswith("python -m accelerate")
+    assert "--run runs/first" in command.text
     c["task"].value = "teacher"
-    assert "train demo" in panel.command_text
+    assert "train demo" in command.text
     assert c["method"].disabled
     settings["drops"].value = "0.5, x"
-    assert "drops: expected a number, got" in panel.notes.value
+    assert "drops: expected a number, got" in form.notes.value
     assert panel.launch_button.disabled
     settings["drops"].value = "0.25"
     settings["nesterov"].value = False
     settings["train_images"].value = "100"
-    words = panel.command_text
-    assert "--drops 0.25" in words
-    assert "--no-nesterov" in words
-    assert "--train-images 100" in words
+    assert "--drops 0.25" in command.text
+    assert "--no-nesterov" in command.text
+    assert "--train-images 100" in command.text
     c["recipe"].value, c["preset"].value = "c", "heo"
-    assert panel.launch().recipe == get_recipe("c", "heo")
-    c["run"].value = " "
-    assert "run: expected a name" in panel.notes.value
+    assert form.launch().recipe == get_recipe("c", "heo", epochs=3)
     panel.resume_button.click()
     assert "There is no run in" in panel.message.value
 
 
-def test_the_panel_finds_runs_and_draws_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("run", " ", "run: expected the name of a folder inside"),
+        ("run", "../evil", "got &#x27;../evil&#x27;"),
+        ("run", "/tmp/evil", "run: expected the name of a folder inside"),
+        ("epochs", "2.5", "epochs: expected a whole number, got"),
+        ("epochs", "0", "epochs: expected"),
+        ("student_model", "wrn11_1", "student_model: model &#x27;wrn11_1&#x27;"),
+        ("teacher_file", "/nowhere", "teacher: expected a finished run or a file"),
+    ],
+)
+def test_the_form_refuses(tmp_path: Path, field: str, value: str, says: str) -> None:
+    panel = RunPanel(tmp_path)
+    form = panel.form
+    assert not panel.launch_button.disabled
+    before = form.controls[field] if field in form.controls else form.settings[field]
+    kept, before.value = before.value, value
+    assert says in form.notes.value
+    assert panel.launch_button.disabled
+    before.value = kept
+    assert not panel.launch_button.disabled
+
+
+def test_a_methods_options_and_any_teacher_enter_the_command(tmp_path: Path) -> None:
+    form = RunPanel(tmp_path).form
+    form.controls["method"].value = "kd"
+    assert set(form.options) == set(method_options(METHODS["kd"]))
+    form.options["temperature"].value = "2"
+    assert "--option temperature=2.0" in form.command.text
+    form.controls["teacher"].value = "wrn16_2-cifar100-small"
+    assert form.settings["teacher_model"].value == "wrn16_2"
+    assert "--teacher-model wrn16_2" in form.command.text
+    assert form.launch().teacher == PRETRAINED / "wrn16_2-cifar100-small.safetensors"
+    form.controls["recipe"].value = "c"  # the method's options stay
+    assert "--option temperature=2.0" in form.command.text
+
+
+def test_the_panel_finds_draws_saves_and_removes_runs(tmp_path: Path) -> None:
     tiny: dict[str, Any] = {"train_images": 60, "validation_images": 60, "batch_size": 20}
     recipe = get_recipe("demo", epochs=2, spectra_every=1, teacher_model="wrn10_1", **tiny)
     panel = RunPanel(tmp_path)
     train(recipe, tmp_path / "t", progress=False)
     panel.refresh()
     assert panel.runs.value == ("t",)
-    assert "<td>finished</td><td>2 of 2</td>" in panel.states.value
     lines = Run(tmp_path / "t").read_metrics()
-    assert list(panel.figure.data[0].y) == [line["top1_error"] for line in lines]
-    names = {trace.name for trace in panel.figure.data}
+    error = f"{lines[-1]['top1_error']:.2f} %"
+    assert cells(panel.states.value) == ["t", "finished", "2 of 2", error, "", ""]
+    assert list(panel.plot.figure.data[0].y) == [line["top1_error"] for line in lines]
+    names = {trace.name for trace in panel.plot.figure.data if trace.x[0]}
     assert names == {"t", "t: ce", "t: group1", "t: group2", "t: group3"}
-    assert panel.controls["teacher"].options == ("train it first", "t")
+    assert "t" in panel.form.controls["teacher"].options
     assert any(line.startswith("t,2,top1_error,") for line in csv_of(panel.csv))
     panel.resume_button.click()
     assert "has no launch.json" in panel.message.value
+    panel.save_button.click()
+    assert error in (tmp_path / "comparison.html").read_text()
     again = RunPanel(tmp_path)
     assert again.runs.value == ("t",)
+    again.remove_button.click()
+    assert (tmp_path / "t").is_dir()  # asked once more
+    again.remove_button.click()
+    assert not (tmp_path / "t").exists()
+    assert again.runs.options == ()
+
+
+def test_progress_says_what_is_left_and_a_teacher_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {
+        "a": RunState("running", 0, 0),
+        "a/teacher": RunState("stopped", 3, 8),
+        "b": RunState("running", 2, 10),
+    }
+    for name in states:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(run_panel, "find_runs", lambda _: [tmp_path / name for name in states])
+    monkeypatch.setattr(
+        run_panel, "run_state", lambda path: states[str(path.relative_to(tmp_path))]
+    )
+    now = 100.0
+    monkeypatch.setattr(run_panel.time, "monotonic", lambda: now)
+    panel = RunPanel(tmp_path)
+    now, states["b"] = 160.0, RunState("running", 4, 10)  # 30 s an epoch
+    panel.refresh()
+    shown = cells(panel.states.value)
+    assert shown[:3] == ["a", "training its teacher", "3 of 8"]
+    assert shown[6:9] == ["a/teacher", "running", "3 of 8"]
+    assert shown[12:] == ["b", "running", "4 of 10", "", "", "3 min"]
 
 
 def test_a_click_launches_and_a_failure_is_shown(tmp_path: Path) -> None:
-    panel = RunPanel(tmp_path, epochs=1, student_model="wrn11_1")
-    panel.controls["task"].value = "student"
+    panel = RunPanel(tmp_path, epochs=1, data="own_parts:nothing")
+    panel.form.controls["task"].value = "student"
     panel.launch_button.click()
     assert panel.chosen.value == "first"
     end = time.monotonic() + 60
@@ -309,7 +526,7 @@ def test_a_click_launches_and_a_failure_is_shown(tmp_path: Path) -> None:
         assert time.monotonic() < end
         time.sleep(0.3)
         panel.refresh()
-    assert "wrn11_1" in panel.states.value
+    assert "own_parts:nothing" in panel.states.value
 
 
 def test_foreign_files_and_names_outside_the_folder_leave_the_panel_alive(tmp_path: Path) -> None:
@@ -330,12 +547,34 @@ def test_foreign_files_and_names_outside_the_folder_leave_the_panel_alive(tmp_pa
 # --- small parts ----------------------------------------------------------------------------------
 
 
+def test_a_plots_state_is_its_whole_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Plot("First"), Plot("Second", go.Figure(go.Scatter(y=[1, 2], name="α")))
+    first.show(go.Figure(go.Scatter(y=[3, float("nan")], name="β")))
+    for plot, y, name in ((first, [3, None], "β"), (second, [1, 2], "α")):
+        (trace,) = json.loads(plot.get_state()["drawn"])["data"]
+        assert (trace["y"], trace["name"]) == (y, name)
+    assert first.get_state()["library"] == second.get_state()["library"]  # 5 MB, once
+
+    sent: list[Any] = []
+    monkeypatch.setattr(first, "send", lambda *message: sent.append(message))
+    first._handle_custom_msg({"save": "html"}, [])
+
+    def fails(*_: object, **__: object) -> bytes:
+        raise RuntimeError("no browser")
+
+    monkeypatch.setattr(go.Figure, "to_image", fails)
+    first._handle_custom_msg({"save": "pdf"}, [])
+    (html, [page]), (problem,) = sent
+    assert (html, b"plotly" in page) == ({"kind": "html"}, True)
+    assert problem == {"kind": "pdf", "error": "Not saved: no browser"}
+
+
 def test_ticks_keep_the_order_of_the_boxes() -> None:
     ticks = TickList("Layers")
     ticks.options = ("a", "b", "c")
     ticks.value = ("c", "a")
     assert ticks.value == ("a", "c")
-    ticks._boxes["b"].value = True
+    ticks.value = ("c", "b", "a")
     assert ticks.value == ("a", "b", "c")
     ticks.options = ("b", "d")
     assert ticks.value == ("b",)
@@ -351,10 +590,22 @@ def test_a_link_holds_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"), [(None, "Your turn"), (1.02, "Right"), (1.2, "Not yet")]
+    ("answer", "says"),
+    [
+        (
+            None,
+            "Your turn: put your answer in place of None and run this cell again.\nStuck? Answer",
+        ),
+        (1.02, "Right. Because."),
+        (1.2, "Not yet: have another look. Look there."),
+        ("hint", "Look there."),
+        ("solution", "1. Because."),
+    ],
 )
-def test_an_exercise(answer: float | None, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check(answer, 1.0, within=0.05)
+def test_an_exercise(
+    answer: float | str | None, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(answer, 1.0, within=0.05, hint="Look there.", solution="Because.")
     assert capsys.readouterr().out.startswith(says)
 
 

@@ -1,6 +1,7 @@
 """Five lines with the package as a wheel installs it: ``python wheel.py``, away from the clone."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import torch
 import torchvision
@@ -33,3 +34,4 @@ assert skd.create_model("wrn16_2", pretrained="cifar100-small")
 assert read_records("small")
 assert files(skd).joinpath("py.typed").is_file()  # type checkers read the package's types
 assert "site-packages" in skd.__file__, skd.__file__
+assert list((Path(skd.__file__).parent / "widgets").glob("*.js"))

@@ -52,6 +52,7 @@ def layer_views(
     pool: int = 1,
     window: Window = "none",
     progress: bool = True,
+    skipped: dict[str, str] | None = None,
 ) -> dict[str, LayerView]:
     """Measure layers in one pass.
 
@@ -60,6 +61,8 @@ def layer_views(
             themselves are the layer ``""`` of ``torch.nn.Identity()``.
         pool: average-pool each map by this factor first.
         window: of the spectrum and the plane, as ``radial_power``.
+        skipped: a layer whose maps cannot be measured is left out, and entered here with the
+            reason; default: it raises.
 
     Raises:
         ValueError, TypeError: as ``activation_spectra``; a correlation is not finite.
@@ -68,11 +71,14 @@ def layer_views(
     for maps in read_maps(
         model, batches, layers, layout=layout, statistics=statistics, progress=progress
     ):
-        for layer, sums in seen.items():
+        for layer, sums in list(seen.items()):
             try:
                 sums.add(maps[layer])
             except (TypeError, ValueError) as error:
-                raise type(error)(f"layer {layer!r}: {error}") from error
+                if skipped is None:
+                    raise type(error)(f"layer {layer!r}: {error}") from error
+                skipped[layer] = str(error)
+                del seen[layer]
     if not all(sums.count for sums in seen.values()):
         raise ValueError("batches: expected at least one image, got an empty data set")
     return {layer: sums.view() for layer, sums in seen.items()}

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from spectralkd.analysis.agreement import StageAgreement
-from spectralkd.figures.style import COLORS, SYMBOLS, frequency_axis, layout
+from spectralkd.figures.style import frequency_axis, layout, look, slots
 
 
 def agreement_figure(
@@ -16,6 +16,7 @@ def agreement_figure(
     title: str | None = None,
     *,
     ceiling: bool = True,
+    colors: Mapping[str, int] | None = None,
 ) -> go.Figure:
     """Ring correlation of students with their teacher against |k|, one panel per stage.
 
@@ -23,16 +24,17 @@ def agreement_figure(
         students: results of ``stage_agreement`` with one teacher, by the student's name.
         title: above the figure; default: none.
         ceiling: also draw ``StageAgreement.ceiling``, dotted.
+        colors: by the student's name; default: ``style.slots``.
     """
     stages = list(next(iter(students.values())))
     figure = make_subplots(1, len(stages), subplot_titles=stages, shared_yaxes=True)
-    for number, (name, result) in enumerate(students.items()):
-        color = COLORS[number % len(COLORS)]
+    slot = colors or slots(students)
+    for name, result in students.items():
         for column, stage in enumerate(stages, start=1):
             agreement = result[stage]
-            curves = [(name, agreement.correlation, "solid")]
+            curves = [(name, agreement.correlation, 0)]
             if ceiling:
-                curves.append((f"{name}, any connector", agreement.ceiling, "dot"))
+                curves.append((f"{name}, any connector", agreement.ceiling, 2))
             for label, values, dash in curves:
                 figure.add_trace(
                     go.Scatter(
@@ -41,9 +43,8 @@ def agreement_figure(
                         name=label,
                         legendgroup=label,
                         showlegend=column == 1,
-                        mode="lines+markers" if dash == "solid" else "lines",
-                        line={"color": color, "dash": dash},
-                        marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                        mode="lines" if dash else "lines+markers",
+                        **look(slot[name], dash),
                     ),
                     1,
                     column,
@@ -52,5 +53,5 @@ def agreement_figure(
     figure.update_yaxes(range=[-0.05, 1.05])
     figure.update_yaxes(title="ring correlation (no unit)", row=1, col=1)
     figure.update_layout(**layout(title))
-    figure.update_layout(height=380, margin_t=70 if title else 40)
+    figure.update_layout(height=420, margin_t=70 if title else 40)
     return figure

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from spectralkd.analysis.depth import BlockProfile
-from spectralkd.figures.style import COLORS, SYMBOLS, frequency_axis, layout
+from spectralkd.figures.style import frequency_axis, layout, look
+from spectralkd.spectra.powerlaw import PowerLaw
 
 _PANELS = (
     ("exponent", "exponent of the ring mean"),
@@ -45,20 +46,59 @@ def depth_figure(
                     legendgroup=name,
                     showlegend=panel == 0,
                     mode="lines+markers",
-                    line={"color": COLORS[number % len(COLORS)]},
-                    marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                    **look(number),
                 ),
                 row=panel // 2 + 1,
                 col=panel % 2 + 1,
             )
-    below = {"orientation": "h", "y": -0.12}
-    figure.update_layout(**(layout(title) | {"height": 640, "legend": below}))
-    figure.update_layout(margin_t=80 if title else 50, legend_groupclick="togglegroup")
+    figure.update_layout(**layout(title))
+    figure.update_layout(height=640, margin_t=80 if title else 50, legend_y=-0.12)
     figure.update_xaxes(range=[0, 1.04])
     figure.update_xaxes(title="share of blocks passed", row=2)
     figure.update_yaxes(rangemode="tozero", row=2)
     figure.update_yaxes(range=[0, 1], row=1, col=2)
     return figure
+
+
+def exponents_figure(
+    fits: Mapping[str, Mapping[str, PowerLaw]],
+    layers: Sequence[str],
+    title: str | None = None,
+    *,
+    label: str = "exponent",
+) -> go.Figure:
+    """Exponents of layers in the order in which they run; a dash for each set of weights.
+
+    Args:
+        fits: power laws by layer, by the name of the weights.
+        layers: in order; those without a fit are left out.
+        title: above the figure; default: none.
+        label: of the exponents' axis: whose power.
+    """
+    figure = go.Figure()
+    shown = [layer for layer in layers if any(layer in laws for laws in fits.values())]
+    for number, (name, laws) in enumerate(fits.items()):
+        here = [layer for layer in shown if layer in laws]
+        figure.add_trace(
+            go.Scatter(
+                x=here,
+                y=[laws[layer].exponent for layer in here],
+                error_y={
+                    "array": [laws[layer].stderr for layer in here], "thickness": 1, "width": 2
+                },
+                name=name,
+                mode="lines+markers",
+                showlegend=len(fits) > 1,
+                **look(6, number),
+            )
+        )  # fmt: skip
+    figure.update_xaxes(
+        categoryorder="array", categoryarray=shown, title="layer, from first to last"
+    )
+    figure.update_xaxes(nticks=16, tickangle=-45, automargin=True)
+    figure.update_yaxes(title=label)
+    figure.update_layout(**layout(title))
+    return figure.update_layout(legend_y=-0.35)
 
 
 def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) -> go.Figure:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from torch import Tensor
 
-from spectralkd.figures.style import COLORS, DASHES, SYMBOLS, frequency_axis, layout
+from spectralkd.figures.style import frequency_axis, layout, look, slots
 
 
 def lines_figure(
@@ -25,6 +25,9 @@ def lines_figure(
 ) -> go.Figure:
     """Named curves over one axis; those named in ``dashed`` are predictions or fits.
 
+    A dashed curve whose name begins as ``"measured, "``, after the name of another curve, has that
+    curve's color.
+
     Args:
         x: (L,) positions.
         curves: (L,) values by name.
@@ -33,18 +36,16 @@ def lines_figure(
         y_range: limits of the values, in their own units also on a logarithmic axis.
     """
     figure = go.Figure()
-    for number, (name, values) in enumerate(curves.items()):
+    of = {name: _described(name, curves) if name in dashed else name for name in curves}
+    slot = slots(name for name in curves if of[name] == name)
+    for name, values in curves.items():
         figure.add_trace(
             go.Scatter(
                 x=x.detach().numpy(),
                 y=values.detach().numpy(),
                 name=name,
                 mode="lines" if name in dashed else "lines+markers",
-                line={
-                    "color": COLORS[number % len(COLORS)],
-                    "dash": DASHES[1 + number % 3] if name in dashed else "solid",
-                },
-                marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                **look(slot[of[name]], name in dashed),
             )
         )
     if log_x:
@@ -56,3 +57,8 @@ def lines_figure(
         figure.update_yaxes(dtick=1, exponentformat="power")
     figure.update_layout(**layout(title))
     return figure
+
+
+def _described(name: str, curves: Mapping[str, Tensor]) -> str:
+    """The curve that a prediction or fit describes, by its name; else itself."""
+    return next((other for other in curves if name.startswith(f"{other}, ")), name)

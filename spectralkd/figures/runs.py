@@ -8,9 +8,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from spectralkd.figures.style import COLORS, DASHES, SYMBOLS, layout
+from spectralkd.figures.style import layout, look, slots
 
-_RATE = "images_per_second"
+_NO_TERMS = {
+    *("phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"),
+    *("gradients", "runs", "images_per_second"),
+}
 
 
 def curves_figure(
@@ -24,7 +27,8 @@ def curves_figure(
         label: of its axis, with the unit.
     """
     figure = go.Figure()
-    for number, (name, lines) in enumerate(runs.items()):
+    slot = slots(runs)
+    for name, lines in runs.items():
         points = [(epoch, line[key]) for epoch, line in enumerate(lines, start=1) if key in line]
         figure.add_trace(
             go.Scatter(
@@ -32,8 +36,7 @@ def curves_figure(
                 y=[value for _, value in points],
                 name=name,
                 mode="lines+markers",
-                line={"color": COLORS[number % len(COLORS)]},
-                marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                **look(slot[name]),
             )
         )
     figure.update_xaxes(title="epoch", rangemode="tozero")
@@ -43,49 +46,66 @@ def curves_figure(
 
 
 def runs_figure(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str | None = None
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str | None = None,
+    *,
+    colors: Mapping[str, int] | None = None,
 ) -> go.Figure:
-    """Error, loss terms and exponents; a color for each run, a dash for each term or stage.
+    """Error, weighted loss terms and exponents: a color a run, a dash a term or stage.
 
     Args:
         runs: lines of ``metrics.jsonl`` by the run's name.
         title: above the figure.
+        colors: by the run's name; default: ``style.slots``.
     """
-    panels = ("top-1 error (%)", "loss terms (nats, weighted)", "exponents of the stages")
+    panels = ("top-1 error (%)", "loss terms (nats)", "exponents")
     figure = make_subplots(1, 3, subplot_titles=panels, horizontal_spacing=0.08)
-    known = {"phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"}
-    known |= {"gradients", "runs"}
-    for number, (name, lines) in enumerate(runs.items()):
-        error = _column(lines, lambda line: {"error": line.get("top1_error")})
-        terms = _column(
-            lines, lambda line: {k: v for k, v in line.items() if k not in {*known, _RATE}}
-        )
-        exponents = _column(lines, lambda line: line.get("exponents", {}))
-        for column, curves in enumerate((error, terms, exponents), start=1):
-            for dash, (label, points) in enumerate(curves.items()):
+    slot = colors or slots(runs)
+    for column, read in enumerate((_error, _terms, _exponents), start=1):
+        curves = {name: _column(lines, read) for name, lines in runs.items()}
+        labels = list(dict.fromkeys(label for found in curves.values() for label in found))
+        for name, found in curves.items():
+            for label, points in found.items():
                 figure.add_trace(
                     go.Scatter(
                         x=list(points),
                         y=list(points.values()),
                         name=name if column == 1 else f"{name}: {label}",
                         legendgroup=name,
+                        showlegend=column == 1,
                         mode="lines+markers",
-                        line={
-                            "color": COLORS[number % len(COLORS)],
-                            "dash": DASHES[dash % len(DASHES)],
-                        },
-                        marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                        **look(slot[name], labels.index(label)),
                     ),
                     1,
                     column,
                 )
+        if column > 1:
+            group = ("loss terms", "stages")[column - 2]
+            figure.add_traces([_key(labels.index(label), label, group) for label in labels])
     figure.update_xaxes(title="epoch", rangemode="tozero")
     figure.update_yaxes(range=[0, 100], row=1, col=1)
-    figure.update_yaxes(type="log", exponentformat="power", row=1, col=2)
+    figure.update_yaxes(type="log", dtick=1, exponentformat="power", row=1, col=2)
     figure.update_layout(**layout(title))
-    figure.update_layout(width=1080, height=460, margin_t=70 if title else 40)
-    figure.update_layout(legend={"font": {"size": 11}, "tracegroupgap": 4})
-    return figure
+    return figure.update_layout(margin_t=70 if title else 40, legend_groupclick="toggleitem")
+
+
+def _key(dash: int, label: str, group: str) -> go.Scatter:
+    """A gray line of the legend alone: what a dash stands for."""
+    gray = look(6, dash) | {"mode": "lines", "x": [None], "y": [None]}
+    return go.Scatter(name=label, legendgroup=group, legendgrouptitle_text=group, **gray)
+
+
+def _error(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"error": line.get("top1_error")}
+
+
+def _terms(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in line.items() if name not in _NO_TERMS}
+
+
+def _exponents(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = line.get("exponents", {})
+    return found
 
 
 def _column(

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from spectralkd.figures.style import COLORS, DASHES, SYMBOLS, frequency_axis, layout
+from spectralkd.figures.style import COLORS, frequency_axis, layout, look
 from spectralkd.spectra.power import Spectrum
 from spectralkd.spectra.powerlaw import PowerLaw
 
@@ -63,8 +63,7 @@ def plot_spectra(
                 name=name,
                 legendgroup=name,
                 mode="lines+markers",
-                line={"color": color, "dash": DASHES[dash % len(DASHES)]},
-                marker={"size": 5, "symbol": SYMBOLS[tint % 5] + ("-open" if dash else "")},
+                **look(tint, dash),
                 hovertemplate="|k| = %{x:.3f} cycles/pixel<br>P = %{y:.3g}",
             )
         )
@@ -77,24 +76,22 @@ def plot_spectra(
                 hoverinfo="skip",
             )
         )
-    draw_fits(figure, spectra, fits or {}, normalize=normalize)
+    _draw_fits(figure, spectra, fits or {}, normalize)
     ring = rings.pop()
-    label = f"{_POWER[ring]} ({'first ring = 1' if normalize else _UNITS[ring]})"
+    label = f"{_POWER[ring]}<br>({'first ring = 1' if normalize else _UNITS[ring]})"
     frequency_axis(figure)
     limits = [math.log10(value) for value in y_range] if y_range else None
     figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
     figure.update_layout(**layout(title))
-    return figure
+    return figure.update_layout(margin_l=95)
 
 
-def draw_fits(
+def _draw_fits(
     figure: go.Figure,
     spectra: Mapping[str, Spectrum],
     fits: Mapping[str, PowerLaw],
-    *,
-    normalize: bool = False,
+    normalize: bool,
 ) -> None:
-    """Redraw the fits of a figure that ``plot_spectra`` made of the same spectra."""
     for number, (name, spectrum) in enumerate(spectra.items()):
         curve, line = figure.data[3 * number + 1], figure.data[3 * number + 2]
         fit = fits.get(name)

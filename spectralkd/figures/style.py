@@ -3,25 +3,73 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Iterable
+from itertools import count
 
 import plotly.graph_objects as go
 
-# Okabe & Ito's palette for any color vision, without yellow, which is too pale on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito's palette for any color vision; gray for black, so that light and dark pages show it,
+# and without yellow, which is too pale on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
+# Methods keep their colors from figure to figure.
+_METHODS = ("overhaul", "spectral", "at", "fitnets", "kd", "jacobian", "baseline", "ft", "ab")
+_SAME = {"alone": "baseline"}
+
+
+def slots(names: Iterable[str]) -> dict[str, int]:
+    """An index of color and symbol for each name: a method's own, or the next that is free."""
+    known = list(names)
+    found = {
+        name: _METHODS.index(_SAME.get(name, name))
+        for name in known
+        if _SAME.get(name, name) in _METHODS
+    }
+    free = (number for number in count() if number not in found.values())
+    return {name: found[name] if name in found else next(free) for name in known}
+
+
+def look(slot: int, dash: int = 0) -> dict[str, object]:
+    """Color, dash and symbol of a line with markers."""
+    symbol = SYMBOLS[slot % len(SYMBOLS)] + ("-open" if dash else "")
+    return {
+        "line": {"color": COLORS[slot % len(COLORS)], "dash": DASHES[dash % len(DASHES)]},
+        "marker": {"size": 5, "symbol": symbol},
+    }
+
+
 def layout(title: str | None) -> dict[str, object]:
-    """The layout that all figures share."""
+    """The layout that all figures share: as wide as the page, the legend below."""
     return {
         "title": {"text": title, "x": 0.02} if title else None,
         "template": "plotly_white",
-        "width": 860,
         "height": 460,
         "margin": {"l": 80, "r": 20, "t": 50 if title else 20, "b": 60},
-        "legend": {"groupclick": "togglegroup"},
+        "legend": {
+            "groupclick": "togglegroup",
+            "orientation": "h",
+            "x": 0,
+            "y": -0.18,
+            "yanchor": "top",
+        },
     }
+
+
+def nothing(text: str) -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = go.Figure(layout=layout(None))
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure.add_annotation(
+        text="<br>".join(textwrap.wrap(text, 60)),
+        showarrow=False,
+        font_size=15,
+        **{"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"},
+    )
 
 
 def frequency_axis(figure: go.Figure) -> None:

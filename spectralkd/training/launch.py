@@ -14,7 +14,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -45,6 +45,7 @@ class Launch:
         teacher: a finished run's folder or a file of weights; if omitted, it is trained first.
         processes: number of processes, one for each GPU.
         port: TCP port at which several processes meet.
+        options: the method's own arguments, as ``api.distill``.
     """
 
     run: Path
@@ -54,6 +55,7 @@ class Launch:
     teacher: Path | None = None
     processes: Annotated[int, Range(1, 1024)] = 1
     port: Annotated[int, Range(1024, 65535)] = 29500
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("task", self.task, Task)
@@ -95,6 +97,8 @@ def launch_command(launch: Launch) -> list[str]:
     if launch.task == "distill":
         words += ["--method", launch.method]
         words += ["--teacher", str(launch.teacher)] if launch.teacher else []
+        for name, value in launch.options.items():
+            words += ["--option", f"{name}={value}"]
     for name, value in recipe_changes(recipe).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -1,23 +1,61 @@
-"""What the widgets share: memory between runs of a cell, CSV links, names for screen readers."""
+"""What the widgets share: memory between runs of a cell, tables to download, slider names."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import csv
-import html
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
 
 import anywidget
 import ipywidgets as widgets
-import plotly.graph_objects as go
-from traitlets import TraitError, Tuple, observe, validate
+from traitlets import TraitError
 
-T = TypeVar("T")
 _memory: dict[str, dict[str, Any]] = {}
+_panels: WeakSet[Panel] = WeakSet()
+
+
+class Panel(widgets.VBox):
+    """A widget of several parts; its text in a notebook is the same at every run."""
+
+    def __init__(self, parts: Sequence[widgets.Widget]) -> None:
+        super().__init__(parts, layout=widgets.Layout(width="100%"))
+        _panels.add(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} (run this cell to see the widget)"
+
+    def busy(self) -> bool:
+        """Whether something that it will show is still measured."""
+        return False
+
+    def problems(self) -> list[str]:
+        """What it says could not be shown."""
+        return []
+
+
+async def finished() -> None:
+    """Wait until no widget of this kernel measures any more.
+
+    Raises:
+        RuntimeError: some of them say that something could not be shown.
+    """
+    while any(panel.busy() for panel in _panels):
+        await asyncio.sleep(0.05)
+    if found := [text for panel in _panels for text in panel.problems()]:
+        raise RuntimeError("; ".join(found))
+
+
+def in_this_cell(name: str) -> str:
+    """A name for a widget that it keeps when its cell runs again; another cell's differs."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return f"{name} {parent.get('metadata', {}).get('cellId', '')}".strip()
 
 
 def remember(name: str, controls: Mapping[str, widgets.Widget]) -> None:
@@ -36,130 +74,27 @@ def remember(name: str, controls: Mapping[str, widgets.Widget]) -> None:
         control.observe(lambda change, key=key: known.__setitem__(key, change["new"]), "value")
 
 
-def show_instead(shown: go.FigureWidget, figure: go.Figure) -> None:
-    """Replace the figure that a widget shows."""
-    with shown.batch_update():
-        shown.data = ()
-        shown.add_traces(figure.data)
-        shown.layout = figure.layout
+class Together:
+    """Many changes, one reaction: calls during ``with changes():`` are one call at its end."""
 
+    def __init__(self, react: Any) -> None:
+        self._react, self._depth, self._asked = react, 0, False
 
-class Panel(widgets.VBox):
-    """A widget of several parts; its text in a notebook is the same at every run."""
+    def __call__(self, *_: object) -> None:
+        self._asked = True
+        if not self._depth:
+            self._asked = False
+            self._react()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} (run this cell to see the widget)"
-
-
-class TickList(widgets.VBox):
-    """Named checkboxes that keyboards and screen readers can use.
-
-    Attributes:
-        options: names of the boxes, in order.
-        value: names of those ticked, in the order of the boxes.
-    """
-
-    options: tuple[str, ...] = Tuple()  # type: ignore[assignment]
-    value: tuple[str, ...] = Tuple()  # type: ignore[assignment]
-
-    def __init__(self, label: str, *, height: str | None = None) -> None:
-        self._heading = widgets.HTML(f"<b>{html.escape(label)}</b>")
-        self._boxes: dict[str, widgets.Checkbox] = {}
-        self._list = widgets.VBox(layout=widgets.Layout(max_height=height, overflow="auto"))
-        super().__init__([self._heading, self._list], layout=widgets.Layout(width="20em"))
-
-    @observe("options")
-    def _make_boxes(self, _: object) -> None:
-        line = widgets.Layout(width="18em", height="1.6em", flex="0 0 auto")
-        self._boxes = {
-            name: widgets.Checkbox(description=name, indent=False, layout=line)
-            for name in self.options
-        }
-        for box in self._boxes.values():
-            box.observe(self._read_boxes, "value")
-        self._list.children = tuple(self._boxes.values())
-        self.value = tuple(name for name in self.options if name in self.value)
-        self._tick({"new": self.value})
-
-    @observe("value")
-    def _tick(self, change: Mapping[str, Any]) -> None:
-        for name, box in self._boxes.items():
-            box.value = name in change["new"]
-
-    @validate("value")
-    def _check(self, proposal: Mapping[str, Any]) -> tuple[str, ...]:
-        if unknown := set(proposal["value"]) - set(self.options):
-            raise TraitError(f"value: expected names among {self.options}, got {sorted(unknown)}")
-        return tuple(name for name in self.options if name in proposal["value"])
-
-    def _read_boxes(self, _: object) -> None:
-        self.value = tuple(name for name, box in self._boxes.items() if box.value)
-
-
-class Background(widgets.VBox):
-    """A thread that runs one job after the other, with a progress bar and a line for errors.
-
-    Only the kernel's own thread changes widgets. Without an event loop, as in a script, the
-    caller waits instead.
-    """
-
-    def __init__(self) -> None:
-        self._worker = ThreadPoolExecutor(1)
+    @contextmanager
+    def changes(self) -> Iterator[None]:
+        self._depth += 1
         try:
-            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None
-        hidden = widgets.Layout(width="26em", visibility="hidden")
-        self._bar = widgets.IntProgress(description="Measuring", layout=hidden)
-        self._message = widgets.HTML()
-        super().__init__([self._bar, self._message])
-
-    @property
-    def error(self) -> str:
-        """The last error as HTML; empty if there was none."""
-        return str(self._message.value)
-
-    def submit(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Call ``work`` in the thread, then ``then`` with its result in the kernel's."""
-        self._message.value = ""
-        if self._loop is None:
-            then(work())
-            return
-        loop = self._loop
-
-        def finish(future: Future[T]) -> None:
-            loop.call_soon_threadsafe(self._finish, future, then)
-
-        self._worker.submit(work).add_done_callback(finish)
-
-    def show_error(self, error: BaseException) -> None:
-        """Say why something was not measured, until the next job begins."""
-        self._message.value = f"<b>Not measured: {html.escape(str(error))}</b>"
-
-    def watched(self, batches: Iterable[T], total: int) -> Iterator[T]:
-        """Yield the batches and show progress on the bar."""
-        for number, batch in enumerate(batches, start=1):
-            yield batch
-            if self._loop:
-                self._loop.call_soon_threadsafe(self._show, number, total)
-
-    def close(self) -> None:
-        """Cancel jobs that have not begun, and remove the widget."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        super().close()
-
-    def _finish(self, future: Future[T], then: Callable[[T], None]) -> None:
-        self._show(0, 0)
-        if future.cancelled():
-            return
-        if error := future.exception():
-            self.show_error(error)
-            return
-        then(future.result())
-
-    def _show(self, done: int, total: int) -> None:
-        self._bar.max, self._bar.value = max(total, 1), done
-        self._bar.layout.visibility = "visible" if total else "hidden"
+            yield
+        finally:
+            self._depth -= 1
+        if self._asked:
+            self()
 
 
 def table_box() -> widgets.HTML:
@@ -167,6 +102,11 @@ def table_box() -> widgets.HTML:
     box = widgets.HTML()
     box.add_class("jp-RenderedHTMLCommon")
     return box
+
+
+def row(*parts: widgets.Widget) -> widgets.HBox:
+    """Parts beside each other, or below each other where the page is narrow."""
+    return widgets.HBox(parts, layout=widgets.Layout(flex_flow="row wrap", grid_gap="0.5em 2em"))
 
 
 def csv_link(filename: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

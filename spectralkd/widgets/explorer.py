@@ -3,54 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from io import BytesIO
+from typing import NamedTuple
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
+from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from spectralkd.analysis.layers import LayerView, layer_views
-from spectralkd.data.images import ImageData, suited
+from spectralkd.analysis.depth import block_layers
+from spectralkd.analysis.layers import LayerView
+from spectralkd.data.images import ImageArray, ImageData, ImageFiles, suited
+from spectralkd.figures.depth import exponents_figure
 from spectralkd.figures.layers import layer_figure
-from spectralkd.figures.spectra import draw_fits, plot_spectra
-from spectralkd.figures.style import layout
+from spectralkd.figures.spectra import plot_spectra
+from spectralkd.figures.style import nothing
 from spectralkd.figures.tables import format_table
 from spectralkd.models import model_stages
 from spectralkd.models.layout import MapLayer, map_layers
 from spectralkd.spectra.power import Spectrum, with_ring
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
+from spectralkd.widgets.background import Background
 from spectralkd.widgets.base import (
-    Background,
     Panel,
     SliderNames,
-    TickList,
+    Together,
     csv_link,
+    in_this_cell,
     remember,
-    show_instead,
+    row,
     table_box,
 )
+from spectralkd.widgets.code import Code
+from spectralkd.widgets.explorer_code import explorer_code
+from spectralkd.widgets.explorer_controls import PRESETS, make_controls
+from spectralkd.widgets.measurements import IMAGES, Measurements, Request
+from spectralkd.widgets.plot import Plot
 
-IMAGES = "images"
-BATCH = 50
-
-_RINGS = (("|k| × ring mean (the paper)", "jacobian"), ("ring mean", "mean"))
-_STATISTICS = (("of the batch", "batch"), ("running averages", "running"))
-_POOLS = (("none", 1), ("2×2", 2), ("4×4", 4))
-_WINDOWS = (("none", "none"), ("Hann", "hann"))
-
-_INPUT = nn.Identity()  # whose output is the images themselves
+IMAGES_LABEL = "images"
+OWN_IMAGES = "your images"
 
 
-class _Measured(NamedTuple):
-    net: nn.Module
-    source: ImageData
-    view: LayerView
+class _Curve(NamedTuple):
+    label: str
+    layer: str  # "" for the images
+    weights: str
+    request: Request
+    style: tuple[int, int]  # color and dash: the layer's and the weights' own
 
 
-# The last explorer of each name: when its cell is run again, the next one takes over.
+# The last explorer of each name and cell: when the cell is run again, the next one takes over.
 _latest: dict[str, SpectrumExplorer] = {}
 
 
@@ -64,10 +66,16 @@ class SpectrumExplorer(Panel):
     Args:
         models: networks by name; or, for each name, the same network with several weights, such
             as ``{"wrn16_2": {"trained": a, "untrained": b}}``.
-        data: a data set, or several by name.
+        data: a data set, or several by name. A person can add images of their own.
         images: number of images to measure, spread evenly over the data set.
-        name: explorers of the same name in one kernel share their settings, so that running the
+        name: explorers of the same name in one cell share their settings, so that running the
             cell again keeps them.
+
+    Attributes:
+        models, data: as given, by name.
+        controls: everything that can be chosen, by name.
+        spectra, fits: of the curves that are drawn, by label.
+        plot, depth_plot, detail_plot: each with its ``figure``.
 
     Raises:
         ValueError: no network, no data, or fewer than one image.
@@ -90,225 +98,219 @@ class SpectrumExplorer(Panel):
         self.data = dict(data) if isinstance(data, Mapping) else {"data": data}
         if not self.data:
             raise ValueError("data: expected at least one data set, got none")
+        if images < 1:
+            raise ValueError(f"images: expected at least 1, got {images}")
         self.images = images
         self.background = Background()
-        self._measured = self._take_over(name)
+        place = in_this_cell(name)
+        last = _latest.get(place)
+        earlier = last.measured if last else None
+        self.measured: Measurements = Measurements(self.background, lambda: self._draw(), earlier)
         self.spectra: dict[str, Spectrum] = {}
         self.fits: dict[str, PowerLaw] = {}
-        self._views: dict[str, LayerView] = {}
+        self.views: dict[str, LayerView] = {}
+        self._curves: list[_Curve] = []
         self._layers: dict[str, MapLayer] = {}
-        self._found: dict[str, MapLayer | None] = {}
-        self._refusal: ValueError | None = None
-        self.controls = self._make_controls()
-        self.figure = go.FigureWidget(layout=layout(None))
-        self.detail_figure = go.FigureWidget(layout=layout(None))
-        self.table, self.csv = table_box(), table_box()
-        self._remember(name)
+        self._refusal = ""
+        self.controls = make_controls(self.data, self.models)
+        self.upload = widgets.FileUpload(accept="image/*", multiple=True, description="Your images")
+        self.again = widgets.Button(description="Measure again")
+        self.plot = Plot("Power spectra", nothing("Measuring …"))
+        self.depth_plot = Plot("Exponent against depth", nothing("Measuring …"))
+        self.detail_plot = Plot("One layer", nothing("Measuring …"))
+        self.table, self.csv, self.code = table_box(), table_box(), Code("Python code")
+        self._measure = Together(self._measure_all)
+        self._offer_layers()
+        self._remember(place)
         self._observe()
         super().__init__(self._arranged())
+        if last and place != name:  # a cell run again; without cells, both go on
+            last.background.keep(())
+        _latest[place] = self
         self._measure()
+
+    def busy(self) -> bool:
+        return bool(self.background.pending())
+
+    def problems(self) -> list[str]:
+        reasons = [
+            f"{curve.label}: {self.measured.reason(curve.request)}"
+            for curve in self._curves
+            if curve.label not in self.views
+        ]
+        return [self._refusal, *reasons] if self._refusal else reasons
+
+    def reset(self) -> None:
+        """Return to the first network, data set, layers and the paper's settings."""
+        with self._measure.changes():
+            for key in ("data", "network"):
+                self.controls[key].value = self.controls[key].options[0]
+            weights, layers = self.controls["weights"], self.controls["layers"]
+            weights.value, layers.value = weights.options, tuple(layers.groups["stages"])
+            self.choose("As in the paper")
+
+    def choose(self, preset: str) -> None:
+        """Set everything but network, data and layers as one of ``PRESETS``."""
+        with self._measure.changes():
+            for key, value in PRESETS[preset].items():
+                self.controls[key].value = value
 
     # --- parts ---
 
-    def _take_over(self, name: str) -> dict[tuple[Any, ...], _Measured]:
-        """What the last explorer of this name measured of the same networks and images."""
-        mine = {id(o) for o in (_INPUT, *self.data.values())}
-        mine |= {id(net) for nets in self.models.values() for net in nets.values()}
-        last = _latest.get(name)
-        _latest[name] = self
-        if last is None:
-            return {}
-        last.background.close()
-        return {
-            key: entry
-            for key, entry in last._measured.copy().items()
-            if {id(entry.net), id(entry.source)} <= mine
-        }
-
-    def _make_controls(self) -> dict[str, Any]:
-        wide, box = {"description_width": "9em"}, widgets.Layout(width="26em")
-
-        def menu(label: str, options: Iterable[Any]) -> widgets.Dropdown:
-            return widgets.Dropdown(
-                options=list(options), description=label, style=wide, layout=box
-            )
-
-        return {
-            "data": menu("Images", self.data),
-            "network": menu("Network", self.models),
-            "weights": TickList("Weights"),
-            "layers": TickList("Layers", height="15em"),
-            "ring": menu("Power of a ring", _RINGS),
-            "statistics": menu("Batch norms use", _STATISTICS),
-            "pool": menu("Average pooling", _POOLS),
-            "window": menu("Window", _WINDOWS),
-            "normalize": widgets.Checkbox(
-                description="First ring = 1", indent=False, layout=widgets.Layout(width="12em")
-            ),
-            "band": widgets.FloatRangeSlider(
-                value=(1 / 8, 1 / 2),
-                min=1 / 32,
-                max=1 / 2,
-                step=1 / 64,
-                description="Fit from, to (cycles/pixel)",
-                readout_format=".3f",
-                style={"description_width": "13em"},
-                layout=widgets.Layout(width="46em"),
-            ),
-            "detail": widgets.Dropdown(
-                description="Look at", style={"description_width": "5em"}, layout=box
-            ),
-        }
-
-    def _remember(self, name: str) -> None:
+    def _remember(self, place: str) -> None:
         """Restore earlier settings: data and network first, because they determine the layers."""
         c = self.controls
-        remember(f"{name}/first", {key: c[key] for key in ("data", "network")})
+        remember(f"{place}/first", {key: c[key] for key in ("data", "network")})
         self._offer_layers()
         later = {k: v for k, v in c.items() if k not in ("data", "network", "detail")}
-        remember(name, later)
+        remember(place, later)
 
     def _observe(self) -> None:
         c = self.controls
-        c["network"].observe(lambda _: self._offer_layers(), "value")
+        for key in ("data", "network"):
+            c[key].observe(lambda _: self._offer_layers(), "value")
         for key in ("data", "network", "weights", "layers", "statistics", "pool", "window"):
-            c[key].observe(lambda _: self._measure(), "value")
+            c[key].observe(self._measure, "value")
         for key in ("ring", "normalize"):
             c[key].observe(lambda _: self._draw(), "value")
         c["band"].observe(lambda _: self._fit(), "value")
         c["detail"].observe(lambda _: self._draw_detail(), "value")
+        self.upload.observe(lambda _: self._add_images(), "value")
+        self.again.on_click(lambda _: self._retry())
 
     def _arranged(self) -> list[widgets.Widget]:
         c = self.controls
-        names = ("data", "network", "ring", "statistics", "pool", "window", "normalize")
-        menus = widgets.VBox([*(c[name] for name in names), self.background])
+        names = ("data", "network", "ring", "statistics", "pool", "window")
+        buttons = []
+        for text in PRESETS:
+            button = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+            button.on_click(lambda _, text=text: self.choose(text))
+            buttons.append(button)
+        reset = widgets.Button(description="Reset", layout=widgets.Layout(width="auto"))
+        reset.on_click(lambda _: self.reset())
+        menus = widgets.VBox(
+            [*(c[name] for name in names), row(*buttons, reset), row(c["normalize"], self.upload)]
+        )
+        folded = widgets.Accordion([self.code], titles=["These settings as code"])
+        for plot, layout in (
+            (self.plot, widgets.Layout(flex="3 1 48em", min_width="0")),
+            (self.depth_plot, widgets.Layout(flex="2 1 30em", min_width="0")),
+        ):
+            plot.layout = layout
         return [
             SliderNames(),
-            widgets.HBox([menus, c["layers"], c["weights"]]),
+            row(menus, c["layers"], c["weights"]),
+            widgets.HBox([self.background, self.again]),
             c["band"],
-            self.figure,
-            widgets.HBox([self.table, self.csv]),
+            row(self.plot, self.depth_plot),
+            row(self.table, self.csv),
             c["detail"],
-            self.detail_figure,
+            self.detail_plot,
+            folded,
         ]
 
     # --- what is chosen ---
 
     def _offer_layers(self) -> None:
+        """Offer the network's layers, its stages first, and tick images and stages."""
         nets = self.models[self.controls["network"].value]
-        weights, layers = self.controls["weights"], self.controls["layers"]
-        weights.options = weights.value = tuple(nets)
         net = next(iter(nets.values()))
         source = suited(self.data[self.controls["data"].value], net)
         ((batch, _),) = source.subset(1).batches(1)
+        stages: tuple[str, ...] = ()
+        blocks: list[str] = []
         try:
-            self._layers = map_layers(net, batch)
+            found = map_layers(net, batch)
+            self._layers = {layer: place for layer, place in found.items() if layer}
+            self._refusal = ""
+            stages, blocks = _stages(net, self._layers), block_layers(net, batch)
         except ValueError as error:  # images of a size that the network does not take
-            self._layers, self._refusal = {}, error
-            layers.options = layers.value = (IMAGES,)
+            self._layers, self._refusal = {}, str(error)
+        weights, layers = self.controls["weights"], self.controls["layers"]
+        options = (IMAGES_LABEL, *stages, *(name for name in self._layers if name not in stages))
+        if options == layers.options and tuple(nets) == weights.options:
             return
-        self._refusal = None
-        known = tuple(self._layers)
-        try:
-            ends = tuple(stage.output for stage in model_stages(net))
-        except TypeError:
-            ends = tuple({m.shape[1:]: layer for layer, m in self._layers.items()}.values())
-        layers.options = (IMAGES, *ends, *(layer for layer in known if layer not in ends))
-        layers.value = (IMAGES, *ends)
-
-    def _chosen(self) -> Iterator[tuple[str, nn.Module, str, tuple[int, int]]]:
-        """Label, network, layer and style of each chosen curve."""
-        value = {key: control.value for key, control in self.controls.items()}
-        for color, layer in enumerate(value["layers"]):
-            if layer == IMAGES:
-                yield IMAGES, _INPUT, "", (color, 0)
-                continue
-            for dash, weights in enumerate(value["weights"]):
-                label = layer if len(value["weights"]) == 1 else f"{layer}, {weights}"
-                yield label, self.models[value["network"]][weights], layer, (color, dash)
-
-    def _key(self, net: nn.Module, layer: str) -> tuple[Any, ...]:
-        """Everything that a view depends on, including the version of the weights."""
-        c = self.controls
-        version = sum(tensor._version for tensor in net.state_dict().values())
-        statistics = c["statistics"].value if layer else "running"
-        source = id(self.data[c["data"].value])
-        options = (self.images, statistics, c["pool"].value, c["window"].value)
-        return (id(net), version, layer, source, *options)
-
-    # --- measuring, in the worker's thread ---
-
-    def _measure(self) -> None:
-        """Measure what is chosen and not yet measured; draw the rest."""
-        c = self.controls
-        missing: dict[nn.Module, dict[str, tuple[Any, ...]]] = {}
-        for _, net, layer, _ in self._chosen():
-            key = self._key(net, layer)
-            if key not in self._measured:
-                missing.setdefault(net, {})[layer] = key
-        for net, keys in missing.items():
-            read = partial(
-                self._read,
-                net,
-                deepcopy(net),  # as it is now: a cell may continue to train it
-                self.data[c["data"].value],
-                keys,
-                statistics="running" if net is _INPUT else c["statistics"].value,
-                pool=c["pool"].value,
-                window=c["window"].value,
+        with self._measure.changes():
+            weights.options = weights.value = tuple(nets)
+            layers.groups = {}
+            layers.options = options
+            layers.groups = {"stages": [IMAGES_LABEL, *stages]} | (
+                {"blocks": [IMAGES_LABEL, *blocks]} if blocks else {}
             )
-            self.background.submit(read, lambda _: self._draw())
+            layers.value = (IMAGES_LABEL, *stages)
+
+    def _chosen(self) -> list[_Curve]:
+        value = {key: control.value for key, control in self.controls.items()}
+        source = self.data[value["data"]]
+        options = value["pool"], value["window"]
+        nets = self.models[value["network"]]
+        found = []
+        for color, layer in enumerate(self.controls["layers"].options):
+            if layer not in value["layers"]:
+                continue
+            if layer == IMAGES_LABEL:
+                request = Request(IMAGES, "", source, self.images, "running", *options)
+                found.append(_Curve(layer, "", "", request, (color, 0)))
+                continue
+            for dash, (weights, net) in enumerate(nets.items()):
+                if weights in value["weights"]:
+                    label = layer if len(nets) == 1 else f"{layer}, {weights}"
+                    request = Request(
+                        net, layer, source, self.images, value["statistics"], *options
+                    )
+                    found.append(_Curve(label, layer, weights, request, (color, dash)))
+        return found
+
+    def _add_images(self) -> None:
+        """Add a person's images to the data sets, cut to the size of the present ones."""
+        try:
+            pictures = [
+                (Image.open(BytesIO(file["content"])).convert("RGB"), 0)
+                for file in self.upload.value
+            ]
+        except (UnidentifiedImageError, OSError) as error:
+            self.background.show_error(error)
+            return
+        if not pictures:
+            return
+        menu = self.controls["data"]
+        like = self.data[menu.value]
+        side = like.images.shape[1] if isinstance(like, ImageArray) else like.image_size
+        own = ImageFiles(pictures, side, ("yours",), like.mean, like.std, crop=1.0)  # type: ignore[arg-type]
+        self.data[OWN_IMAGES] = own
+        with self._measure.changes():
+            menu.options = list(self.data)
+            menu.value = OWN_IMAGES
+            self._measure()
+
+    # --- measuring and drawing ---
+
+    def _measure_all(self) -> None:
+        """Measure what is chosen and not yet measured; draw the rest."""
+        self.measured.want(curve.request for curve in self._chosen())
         if self._refusal:
             self.background.show_error(self._refusal)
         self._draw()
 
-    def _read(
-        self,
-        net: nn.Module,
-        copy: nn.Module,
-        source: ImageData,
-        keys: Mapping[str, tuple[Any, ...]],
-        **options: Any,
-    ) -> None:
-        """Measure layers, except those that an earlier job has measured meanwhile."""
-        layers = [layer for layer, key in keys.items() if key not in self._measured]
-        if not layers:
-            return
-        shown = suited(source, copy).subset(self.images)
-        batches = shown.batches(BATCH, normalize=net is not _INPUT)
-        watched = self.background.watched(batches, len(batches))
-        for layer, view in layer_views(copy, watched, layers, progress=False, **options).items():
-            self._measured[keys[layer]] = _Measured(net, source, view)
-
-    # --- drawing, from what was measured ---
+    def _retry(self) -> None:
+        self.measured.retry(curve.request for curve in self._chosen())
+        self._measure()
 
     def _draw(self) -> None:
-        """Draw all chosen curves that are measured."""
-        ring, styles = self.controls["ring"].value, {}
-        self._views, self.spectra, self._found = {}, {}, {}
-        for label, net, layer, style in self._chosen():
-            known = self._measured.get(self._key(net, layer))
-            if known:
-                self._views[label], styles[label] = known.view, style
-                self._found[label] = self._layers.get(layer)
-                self.spectra[label] = with_ring(known.view.spectrum, ring)
-        if self.spectra:
-            normalize = self.controls["normalize"].value
-            show_instead(
-                self.figure,
-                plot_spectra(
-                    self.spectra,
-                    styles=styles,
-                    normalize=normalize,
-                    y_range=_decades(self.spectra, normalize),
-                ),
-            )
+        """Draw the chosen curves that are measured, and nothing else."""
+        ring = self.controls["ring"].value
+        self._curves = self._chosen()
+        views = {curve.label: self.measured.view(curve.request) for curve in self._curves}
+        self.views = {label: view for label, view in views.items() if view}
+        self.spectra = {label: with_ring(v.spectrum, ring) for label, v in self.views.items()}
+        missing = len(self.views) < len(self._curves) and not self.busy()
+        self.again.layout.visibility = "visible" if missing else "hidden"
         self._fit()
         detail = self.controls["detail"]
         kept = detail.value
-        if detail.options != tuple(self._views):
-            detail.options = tuple(self._views)
-            detail.value = kept if kept in self._views else next(iter(self._views), None)
+        if detail.options != tuple(self.views):
+            detail.options = tuple(self.views)
+            detail.value = kept if kept in self.views else next(iter(self.views), None)
         self._draw_detail()
         rows = [
             (label, float(k), float(p), float(e))
@@ -316,40 +318,81 @@ class SpectrumExplorer(Panel):
             for k, p, e in zip(s.frequency, s.power, s.stderr, strict=True)
         ]
         header = ("layer", "|k| (cycles/pixel)", f"power ({ring})", "standard error")
-        self.csv.value = csv_link("spectra.csv", header, rows)
+        self.csv.value = csv_link("spectra.csv", header, rows) if rows else ""
 
     def _fit(self) -> None:
         """Fit again, over the slider's band."""
         band = tuple(self.controls["band"].value)
         self.fits, rows = {}, []
-        for label, s in self.spectra.items():
-            height, width = self._views[label].plane.shape
-            known = self._found[label]
-            place = (f"{height}×{width}", known.layout if known else "–")
+        for curve in self._curves:
+            known = self._layers.get(curve.layer)
+            view = self.views.get(curve.label)
+            size = "×".join(map(str, view.plane.shape)) if view else "–"
+            place = (curve.label, size, known.layout if known else "–")
             try:
+                if view is None:
+                    raise ValueError(self.measured.reason(curve.request))
+                s = self.spectra[curve.label]
                 fit = fit_power_law(s.frequency, s.power, band=band)
-            except ValueError:
-                rows.append((label, *place, "–", "–", "–"))
+            except ValueError as error:
+                rows.append((*place, "–", "–", str(error)))
                 continue
-            self.fits[label] = fit
-            numbers = f"{fit.exponent:.2f}", f"± {fit.stderr:.2f}", f"{fit.r_squared:.3f}"
-            rows.append((label, *place, *numbers))
-        if self.spectra:
-            with self.figure.batch_update():
-                draw_fits(
-                    self.figure,
-                    self.spectra,
-                    self.fits,
-                    normalize=self.controls["normalize"].value,
-                )
-        self.table.value = format_table(
-            ("layer", "pixels", "layout", "exponent", "error", "R²"), rows, style="html"
+            self.fits[curve.label] = fit
+            numbers = f"{fit.exponent:.2f}", f"± {fit.stderr:.2f}", f"R² {fit.r_squared:.3f}"
+            rows.append((*place, *numbers))
+        header = ("layer", "pixels", "layout", "exponent", "error", "fit")
+        self.table.value = format_table(header, rows, style="html") if rows else ""
+        self._draw_spectra()
+        self._draw_depth()
+        self.code.text = explorer_code({k: c.value for k, c in self.controls.items()}, self.images)
+
+    def _why_nothing(self) -> str:
+        if not self._curves:
+            return "Tick a layer to see its spectrum."
+        return "Measuring …" if self.busy() else "; ".join(dict.fromkeys(self.problems()))
+
+    def _draw_spectra(self) -> None:
+        if not self.spectra:
+            self.plot.show(nothing(self._why_nothing()))
+            return
+        normalize = self.controls["normalize"].value
+        figure = plot_spectra(
+            self.spectra,
+            self.fits,
+            styles={curve.label: curve.style for curve in self._curves},
+            normalize=normalize,
+            y_range=_decades(self.spectra, normalize),
         )
+        self.plot.show(figure)
+
+    def _draw_depth(self) -> None:
+        laws: dict[str, dict[str, PowerLaw]] = {w: {} for w in self.controls["weights"].value}
+        for curve in self._curves:
+            if curve.label in self.fits:
+                for weights in [curve.weights] if curve.layer else laws:
+                    laws[weights][curve.layer or IMAGES_LABEL] = self.fits[curve.label]
+        if not any(laws.values()):
+            why = "No layer has three rings in the band." if self.spectra else self._why_nothing()
+            self.depth_plot.show(nothing(why))
+            return
+        ring = "|k| × ring mean" if self.controls["ring"].value == "jacobian" else "ring mean"
+        order = [IMAGES_LABEL, *self._layers]
+        self.depth_plot.show(exponents_figure(laws, order, label=f"exponent of the {ring}"))
 
     def _draw_detail(self) -> None:
         label = self.controls["detail"].value
-        if label in self._views:
-            show_instead(self.detail_figure, layer_figure(self._views[label], label))
+        if label in self.views:
+            self.detail_plot.show(layer_figure(self.views[label], label))
+        else:
+            self.detail_plot.show(nothing(self._why_nothing()))
+
+
+def _stages(net: nn.Module, layers: Mapping[str, MapLayer]) -> tuple[str, ...]:
+    """The ends of a network's stages; of one without a table, the last layer of each size."""
+    try:
+        return tuple(stage.output for stage in model_stages(net))
+    except TypeError:
+        return tuple({found.shape[1:]: layer for layer, found in layers.items()}.values())
 
 
 def _decades(spectra: Mapping[str, Spectrum], normalize: bool) -> tuple[float, float]:
@@ -360,5 +403,7 @@ def _decades(spectra: Mapping[str, Spectrum], normalize: bool) -> tuple[float, f
         for p in s.power[1:]
         if p > 0
     ]
+    if not powers:
+        return 0.1, 1.0
     low, high = math.floor(math.log10(min(powers))), math.ceil(math.log10(max(powers)))
     return 10.0**low, 10.0 ** max(high, low + 1)

@@ -6,13 +6,37 @@ import math
 from typing import Any
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
 from torch import Tensor
 
 from spectralkd.analysis.distances import compare, perturb
 from spectralkd.figures.distances import NAMES, UNITS, comparison_data, comparison_figure
 from spectralkd.figures.tables import format_table
-from spectralkd.widgets.base import Panel, SliderNames, csv_link, remember, table_box
+from spectralkd.widgets.base import (
+    Panel,
+    SliderNames,
+    Together,
+    csv_link,
+    in_this_cell,
+    remember,
+    row,
+    table_box,
+)
+from spectralkd.widgets.code import Code
+from spectralkd.widgets.plot import Plot
+
+_CODE = """\
+from spectralkd.analysis.distances import perturb
+from spectralkd.figures.distances import comparison_figure
+
+# comparison = MapComparison(…), whose maps are used
+teacher = comparison.maps
+student = perturb(
+    teacher.clamp_min({margin}),
+    shift={shift}, blur={blur}, scramble={scramble}, flip={flip}, noise={noise},
+)
+figure = comparison_figure(teacher, student, margin={margin}, shown={shown})
+figure
+"""
 
 
 class MapComparison(Panel):
@@ -26,7 +50,7 @@ class MapComparison(Panel):
 
     Attributes:
         controls: the sliders, by the names of ``perturb``'s arguments, ``margin`` and ``shown``.
-        figure: changed in place when a slider moves.
+        plot: with its ``figure``, which follows the sliders.
         table: HTML of the distances.
         csv: HTML of a link to the distances and the ring correlation as a file.
 
@@ -35,17 +59,17 @@ class MapComparison(Panel):
     """
 
     def __init__(self, maps: Tensor, margin: float, *, name: str = "comparison") -> None:
-        self.maps = maps.contiguous()  # widget messages need contiguous arrays
+        self.maps = maps
         shared: dict[str, Any] = {
             "style": {"description_width": "19em"},
-            "layout": widgets.Layout(width="40em"),
+            "layout": widgets.Layout(width="40em", max_width="98%"),
         }
 
         def slider(label: str, most: float, step: float) -> widgets.FloatSlider:
             return widgets.FloatSlider(0, max=most, step=step, description=label, **shared)
 
         self.controls: dict[str, Any] = {
-            "shift": widgets.IntSlider(0, 0, 16, description="Shift (pixels)", **shared),
+            "shift": widgets.IntSlider(1, 0, 16, description="Shift (pixels)", **shared),
             "blur": slider("Blur, σ of a Gaussian (pixels)", 3, 0.1),
             "scramble": widgets.FloatRangeSlider(
                 value=(0.5, 0.5),
@@ -66,29 +90,37 @@ class MapComparison(Panel):
             ),
             "shown": widgets.IntSlider(0, 0, len(maps) - 1, description="Map drawn", **shared),
         }
-        remember(name, self.controls)
-        self.figure = go.FigureWidget(comparison_figure(maps, maps, margin=margin))
-        self.table, self.csv = table_box(), widgets.HTML()
+        self._first = {key: control.value for key, control in self.controls.items()}
+        remember(in_this_cell(name), self.controls)
+        self._figure = comparison_figure(maps, maps, margin=margin)
+        self.plot = Plot("Distances of two maps")
+        self.table, self.csv, self.code = table_box(), table_box(), Code("Python code")
+        self._redraw = Together(self._draw)
         for control in self.controls.values():
             control.observe(self._redraw, "value")
+        reset = widgets.Button(description="Reset")
+        reset.on_click(lambda _: self.reset())
         self._redraw()
-        sliders = widgets.VBox(list(self.controls.values()))
-        apart = widgets.Layout(margin="0 0 0 2em")
-        numbers = widgets.VBox([self.table, self.csv], layout=apart)
-        super().__init__([widgets.HBox([sliders, numbers]), self.figure, SliderNames()])
+        sliders = widgets.VBox([*self.controls.values(), reset])
+        numbers = widgets.VBox([self.table, self.csv])
+        folded = widgets.Accordion([self.code], titles=["These settings as code"])
+        super().__init__([row(sliders, numbers), self.plot, folded, SliderNames()])
 
-    def _redraw(self, _: object = None) -> None:
+    def reset(self) -> None:
+        """Return all sliders to where they were first."""
+        with self._redraw.changes():
+            for key, value in self._first.items():
+                self.controls[key].value = value
+
+    def _draw(self) -> None:
         values = {key: control.value for key, control in self.controls.items()}
+        self.code.text = _CODE.format(**values)
         margin, shown = values.pop("margin"), values.pop("shown")
         student = perturb(self.maps.clamp_min(margin), **values)
         data = comparison_data(self.maps, student, margin, shown)
-        numbers = {trace.meta: number for number, trace in enumerate(self.figure.data)}
-        # Not batch_update: plotly 7 deletes from the page what only other traces of a batch
-        # change. Here each message holds the same keys for all of its traces.
-        for keys in (["z"], ["x", "y"]):
-            names = [name for name, values in data.items() if list(values) == keys]
-            changes = {key: [data[name][key] for name in names] for key in keys}
-            self.figure.plotly_restyle(changes, [numbers[name] for name in names])
+        for trace in self._figure.data:
+            trace.update(data[trace.meta])
+        self.plot.show(self._figure)
         found = zip(NAMES, compare(self.maps, student, margin=margin), UNITS, strict=True)
         rows = [(title, f"{value:.4f}", unit) for title, value, unit in found]
         self.table.value = format_table(("distance", "value", "unit"), rows, style="html")

@@ -1,63 +1,41 @@
-"""Launch runs from a form; watch, stop, resume and compare them."""
+"""Launch runs from a form; watch, stop, resume, remove and compare them."""
 
 from __future__ import annotations
 
 import asyncio
 import html
-import shlex
+import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
 
+from spectralkd.figures.report import write_report
 from spectralkd.figures.runs import runs_figure
-from spectralkd.losses import METHODS
-from spectralkd.training.launch import (
-    Launch,
-    RunState,
-    cautions,
-    find_runs,
-    launch_command,
-    obstacles,
-    resume,
-    run_state,
-    start,
-    stop,
-)
-from spectralkd.training.recipes import (
-    RECIPES,
-    Preset,
-    Recipe,
-    get_recipe,
-    parse_value,
-    recipe_options,
-)
+from spectralkd.figures.style import nothing
+from spectralkd.figures.tables import format_table
+from spectralkd.training.launch import RunState, find_runs, resume, run_state, start, stop
 from spectralkd.training.run_folder import Run
-from spectralkd.widgets.base import Panel, TickList, csv_link, remember, show_instead, table_box
+from spectralkd.widgets.background import duration
+from spectralkd.widgets.base import Panel, csv_link, remember, row, table_box
+from spectralkd.widgets.plot import Plot
+from spectralkd.widgets.run_form import RunForm
+from spectralkd.widgets.ticks import TickList
 
 SECONDS = 1.0  # between two updates
 
-_TASKS = (
-    ("distill the teacher into the student", "distill"),
-    ("train the teacher", "teacher"),
-    ("train the student alone", "student"),
-)
-_FIRST = "train it first"
-_WIDE = {"description_width": "10em"}
-_BOX = widgets.Layout(width="30em")
-# Settings shown at once; the recipe's others are folded away.
-_MAIN = ("epochs", "seed", "train_images", "root")
-
-_COMMAND = (
-    '<pre tabindex="0" aria-label="Command" style="white-space: pre-wrap; line-height: 1.4; '
-    'padding: 0.5em; background: #f5f5f5; user-select: all">{}</pre>'
-)
-
 # The last panel over each folder: when its cell is run again, the next one takes over.
 _latest: dict[str, RunPanel] = {}
+
+
+class _Pace(NamedTuple):
+    """When and with how many epochs a running run was first seen."""
+
+    begun: float
+    epochs: int
 
 
 class RunPanel(Panel):
@@ -69,76 +47,40 @@ class RunPanel(Panel):
     Args:
         folder: where runs are found, and new ones are made.
         recipe: initial choice among ``training.recipes.RECIPES``.
-        changes: initial values of the recipe's fields.
+        changes: values of the recipe's fields, in place of every recipe's own.
     """
 
     def __init__(
         self, folder: str | Path = "runs", *, recipe: str = "demo", **changes: Any
     ) -> None:
         self.folder = Path(folder).absolute()
+        self.found: dict[str, RunState] = {}
         self._shown: object = None
         self._watch: asyncio.Task[None] | None = None
-        self._first_settings = changes
-        self.controls = _make_controls(recipe)
-        self.settings = {
-            name: _field(name, kind, text) for name, (kind, text) in recipe_options().items()
-        }
-        self.runs = TickList("Show runs", height="12em")
-        self.chosen = _menu("Chosen run", [], None)
-        self.command_text = ""  # the exact command, to copy
-        self.command = widgets.HTML(layout=widgets.Layout(width="61em"))
-        self.notes, self.message, self.states = widgets.HTML(), widgets.HTML(), table_box()
+        self._pace: dict[str, _Pace] = {}
+        self._colors: dict[str, int] = {}  # of each run, as long as this panel lives
+        self.form = RunForm(self.folder, recipe, changes)
+        self.runs = TickList("Show runs")
+        self.chosen = widgets.Dropdown(options=[], description="Chosen run")
+        self.message, self.states, self.csv = widgets.HTML(), table_box(), table_box()
         self.launch_button = widgets.Button(description="Launch", button_style="primary")
         self.stop_button = widgets.Button(description="Stop")
         self.resume_button = widgets.Button(description="Resume")
-        self.figure = go.FigureWidget(runs_figure({}))
-        self.csv = table_box()
-        self._observe()
-        super().__init__(self._arranged())
-        self._check_form()
-        self.refresh()
-        self._take_over()
-
-    def _observe(self) -> None:
-        """Fill the form, restore earlier settings, and react to changes and buttons."""
-        c = self.controls
-        self._set_fields()
-        for key in ("recipe", "preset"):
-            c[key].observe(lambda _: self._set_fields(), "value")
+        self.remove_button = widgets.Button(description="Remove")
+        self.save_button = widgets.Button(
+            description="Save comparison", tooltip="One page with the runs that are ticked"
+        )
+        self.plot = Plot("Runs")
         self._look()
-        remember(f"panel {self.folder}", {**c, **self.settings, "runs": self.runs})
-        for control in (*c.values(), *self.settings.values()):
-            control.observe(lambda _: self._check_form(), "value")
-        self.runs.observe(lambda _: self._draw(), "value")
-        self.launch_button.on_click(lambda _: self._try(self._launch))
-        self.stop_button.on_click(lambda _: self._try(lambda: stop(self._run())))
-        self.resume_button.on_click(lambda _: self._try(lambda: resume(self._run())))
-
-    def _arranged(self) -> list[widgets.Widget]:
-        others = [control for name, control in self.settings.items() if name not in _MAIN]
-        folded = widgets.Accordion([widgets.VBox(others)], titles=["All settings of the recipe"])
-        folded.layout.width = "61em"
-        main = widgets.VBox([self.settings[name] for name in _MAIN])
-        buttons = widgets.HBox([self.chosen, self.stop_button, self.resume_button])
-        return [
-            widgets.HBox([widgets.VBox([*self.controls.values()]), main]),
-            folded,
-            self.command,
-            self.notes,
-            self.launch_button,
-            self.message,
-            widgets.HBox([self.runs, widgets.VBox([self.states, buttons])]),
-            self.figure,
-            self.csv,
-        ]
-
-    def _take_over(self) -> None:
-        """Close the last panel of the same folder, and refresh every second."""
-        if last := _latest.get(str(self.folder)):
-            last.close()
-        _latest[str(self.folder)] = self
-        with suppress(RuntimeError):  # no event loop: the caller calls refresh
-            self._watch = asyncio.get_running_loop().create_task(self._keep_looking())
+        remember(f"panel {self.folder}, shown", {"runs": self.runs})
+        self._observe()
+        buttons = row(self.chosen, self.stop_button, self.resume_button, self.remove_button)
+        parts = [self.form, self.launch_button, self.message]
+        beside = widgets.VBox([self.states, buttons], layout=widgets.Layout(flex="1 1 30em"))
+        parts += [row(self.runs, beside), self.plot]
+        super().__init__([*parts, row(self.csv, self.save_button)])
+        self._draw()
+        self._take_over()
 
     def refresh(self) -> None:
         """Read the runs and draw what is new; in a kernel, this happens every second."""
@@ -151,73 +93,75 @@ class RunPanel(Panel):
             self._watch.cancel()
         super().close()
 
-    # --- the form ---
+    # --- buttons ---
 
-    def launch(self) -> Launch:
-        """The run that the form describes.
+    def _observe(self) -> None:
+        self.form.on_check = self._allow
+        self._allow()
+        self.runs.observe(lambda _: self._draw(), "value")
+        self.chosen.observe(lambda _: self._ask_again(), "value")
+        for button, action in (
+            (self.launch_button, self._launch),
+            (self.stop_button, lambda: stop(self._run())),
+            (self.resume_button, lambda: resume(self._run())),
+            (self.remove_button, self._remove),
+            (self.save_button, self._save),
+        ):
+            button.on_click(lambda _, action=action: self._try(action))
 
-        Raises:
-            ValueError: a field does not hold a valid value.
-        """
-        c = self.controls
-        if not (name := c["run"].value.strip()):
-            raise ValueError("run: expected a name for the run's folder, got none")
-        if not Path(self.folder / name).resolve().is_relative_to(self.folder.resolve()):
-            raise ValueError(f"run: expected a name within {self.folder}, got {name!r}")
-        teacher = c["teacher"].value
-        return Launch(
-            run=self.folder / name,
-            recipe=self._recipe(),
-            task=c["task"].value,
-            method=c["method"].value,
-            teacher=None if teacher == _FIRST else self.folder / teacher,
-            processes=c["processes"].value,
-            port=c["port"].value,
-        )
+    def _take_over(self) -> None:
+        """Close the last panel of the same folder, and refresh every second."""
+        if last := _latest.get(str(self.folder)):
+            last.close()
+        _latest[str(self.folder)] = self
+        with suppress(RuntimeError):  # no event loop: the caller calls refresh
+            self._watch = asyncio.get_running_loop().create_task(self._keep_looking())
 
-    def _recipe(self) -> Recipe:
-        c = self.controls
-        plain = get_recipe(c["recipe"].value, c["preset"].value)
-        changes = {}
-        for name, (kind, _) in recipe_options().items():
-            value = self.settings[name].value
-            if isinstance(value, str):
-                value = parse_value(name, kind, value)
-            if value != getattr(plain, name):
-                changes[name] = value
-        return get_recipe(c["recipe"].value, c["preset"].value, **changes)
-
-    def _set_fields(self) -> None:
-        """Show the recipe's settings; the first time, with the panel's ``changes``."""
-        recipe = get_recipe(self.controls["recipe"].value, self.controls["preset"].value)
-        values = vars(recipe) | self._first_settings
-        self._first_settings = {}
-        for name, field in self.settings.items():
-            field.value = _as_field(values[name], field)
-
-    def _check_form(self) -> None:
-        """Show the command, or the reason why there is none."""
-        c = self.controls
-        c["method"].disabled = c["teacher"].disabled = c["task"].value != "distill"
-        try:
-            launch = self.launch()
-            self.command_text = shlex.join(launch_command(launch))
-            found, known = obstacles(launch), cautions(launch)
-        except ValueError as error:
-            self.command_text, found, known = "", [str(error)], []
-        self.command.value = _COMMAND.format(html.escape(self.command_text))
-        self.launch_button.disabled = bool(found)
-        lines = [f"<b>Cannot be launched.</b> {html.escape(text)}" for text in found]
-        lines += [f"Note: {html.escape(text)}" for text in known]
-        self.notes.value = "<br>".join(lines)
+    def _allow(self) -> None:
+        self.launch_button.disabled = bool(self.form.obstacles)
 
     def _launch(self) -> None:
-        launch = self.launch()
+        launch = self.form.launch()
         start(launch)
-        name = str(launch.run.relative_to(self.folder))
+        name = str(launch.run.relative_to(self.folder.resolve()))
         self._look()
         self.runs.value = (*self.runs.value, name)
         self.chosen.value = name
+
+    def _remove(self) -> None:
+        """Delete the chosen run's folder, if the button is clicked twice."""
+        path, name = self._run(), self.chosen.value
+        if self.found[name].status == "running":
+            raise ValueError(f"{name} is running: stop it first.")
+        if self.remove_button.description == "Remove":
+            self.remove_button.description = f"Delete {name} for ever?"
+            self.remove_button.button_style = "danger"
+            return
+        shutil.rmtree(path)
+        self._ask_again()
+        self.message.value = f"{html.escape(name)} was deleted."
+
+    def _ask_again(self) -> None:
+        self.remove_button.description, self.remove_button.button_style = "Remove", ""
+
+    def _save(self) -> None:
+        """Write the ticked runs' table and curves as a page."""
+        if not self.runs.value:
+            raise ValueError("Tick the runs to compare.")
+        path = self.folder / "comparison.html"
+        settings = [
+            (name, *_settings(self.folder / name))
+            for name in self.runs.value
+            if (self.folder / name / "config.json").is_file()
+        ]
+        header = ("run", "task", "network", "method", "options", "setup", "epochs", "seed")
+        sections = [
+            ("Runs", self._table(self.runs.value)),
+            ("Settings", format_table(header, settings, style="html")),
+            ("Curves", self.plot.figure),
+        ]
+        write_report(path, "Comparison of runs", sections)
+        self.message.value = f"Saved: {html.escape(str(path))}"
 
     def _run(self) -> Path:
         if self.chosen.value is None:
@@ -230,9 +174,9 @@ class RunPanel(Panel):
         try:
             action()
         except (ValueError, OSError) as error:
-            self.message.value = f"<b>{html.escape(str(error))}</b>"
+            self.message.value = f'<b role="status">{html.escape(str(error))}</b>'
         self.refresh()
-        self._check_form()
+        self.form.check()
 
     # --- the runs ---
 
@@ -242,48 +186,56 @@ class RunPanel(Panel):
             try:
                 self.refresh()
             except (ValueError, OSError) as error:  # a file that is written or removed just now
-                self.message.value = f"<b>{html.escape(str(error))}</b>"
+                self.message.value = f'<b role="status">{html.escape(str(error))}</b>'
 
     def _look(self) -> None:
         """Find the folder's runs and their states."""
         self.found = {
             str(path.relative_to(self.folder)): run_state(path) for path in find_runs(self.folder)
         }
+        for name, state in self.found.items():
+            outer = self.found.get(str(Path(name).parent))
+            if outer and outer.status == "running" and state.status == "stopped":
+                self.found[name] = state._replace(status="running")  # trained by the outer one
+            self._colors.setdefault(name, len(self._colors))
+            if self.found[name].status != "running":
+                self._pace.pop(name, None)
+            elif name not in self._pace:
+                self._pace[name] = _Pace(time.monotonic(), state.epochs)
         names = tuple(self.found)
         if names != self.runs.options:
             new = [name for name in names if name not in self.runs.options]
-            ticked = (*self.runs.value, *new)
-            self.runs.options = names
-            self.runs.value = ticked
+            ticked = [name for name in self.runs.value if name in names]
             kept = self.chosen.value
+            self.runs.options = names
+            self.runs.value = (*ticked, *new)
             self.chosen.options = names
             self.chosen.value = kept if kept in names else next(iter(names), None)
-        teachers = [
-            name
-            for name, state in self.found.items()
-            if state.status == "finished"
-            and Run(self.folder / name).read_config().get("role") == "teacher"
-        ]
-        options = (_FIRST, *teachers)
-        menu = self.controls["teacher"]
-        if options != menu.options:
-            kept = menu.value
-            menu.options = options
-            menu.value = kept if kept in options else _FIRST
+        self.form.offer_teachers(
+            [
+                name
+                for name, state in self.found.items()
+                if state.status == "finished"
+                and Run(self.folder / name).read_config().get("role") == "teacher"
+            ]
+        )
 
     def _draw(self) -> None:
         """Draw the ticked runs if anything has changed."""
-        known = self.found, self.runs.value, self.chosen.value
+        self.states.value = self._table(tuple(self.found))
+        known = self.found, self.runs.value
         if known == self._shown:
             return
         if self._shown and known[0] != self._shown[0]:  # type: ignore[index]
-            self._check_form()
+            self.form.check()
         self._shown = known
-        self.states.value = _states_table(self.found)
         readable = [n for n in self.runs.value if self.found[n].status != "unreadable"]
         lines = {name: Run(self.folder / name).read_metrics() for name in readable}
         if any(lines.values()):
-            show_instead(self.figure, runs_figure(lines))
+            self.plot.show(runs_figure(lines, colors=self._colors))
+        else:
+            why = "No epoch is finished yet." if lines else "Launch a run, or tick one."
+            self.plot.show(nothing(why))
         rows = [
             (name, number, key, value)
             for name, read in lines.items()
@@ -291,69 +243,48 @@ class RunPanel(Panel):
             for key, value in line.items()
             if isinstance(value, float)
         ]
-        self.csv.value = csv_link("runs.csv", ("run", "epoch", "number", "value"), rows)
+        header = ("run", "epoch", "number", "value")
+        self.csv.value = csv_link("runs.csv", header, rows) if rows else ""
+
+    def _table(self, names: tuple[str, ...]) -> str:
+        """State, progress, error, speed and time left of runs, and why some failed."""
+        if not names:
+            return "No run is here yet."
+        rows = [(name, *self._progress(name)) for name in names]
+        header = ("run", "state", "epochs", "top-1 error", "images/s", "time left")
+        parts = [format_table(header, rows, style="html")]
+        for name in names:
+            if words := self.found[name].last_words:
+                said = f'<pre style="text-align:left">{html.escape(words)}</pre>'
+                parts.append(f"{html.escape(name)} {self.found[name].status}:{said}")
+        return "".join(parts)
+
+    def _progress(self, name: str) -> tuple[str, str, str, str, str]:
+        state = self.found[name]
+        teacher = self.found.get(f"{name}/teacher")
+        if teacher and teacher.status == state.status == "running":
+            return "training its teacher", f"{teacher.epochs} of {teacher.total}", "", "", ""
+        if state.status == "unreadable":
+            return state.status, "", "", "", ""
+        lines = Run(self.folder / name).read_metrics()
+        errors = [line["top1_error"] for line in lines if "top1_error" in line]
+        speed = lines[-1].get("images_per_second") if lines else None
+        pace, left = self._pace.get(name), ""
+        if pace and state.epochs > pace.epochs and state.total:
+            each = (time.monotonic() - pace.begun) / (state.epochs - pace.epochs)
+            left = duration(each * (state.total - state.epochs))
+        return (
+            state.status,
+            f"{state.epochs} of {state.total}" if state.total else f"{state.epochs}",
+            f"{errors[-1]:.2f} %" if errors else "",
+            f"{speed:.0f}" if speed and state.status == "running" else "",
+            left,
+        )
 
 
-def _states_table(found: dict[str, RunState]) -> str:
-    if not found:
-        return "No run is here yet."
-    parts = ["<table><thead><tr><th>run</th><th>state</th><th>epochs</th></tr></thead><tbody>"]
-    for name, state in found.items():
-        total = f" of {state.total}" if state.total else ""
-        cells = (name, state.status, f"{state.epochs}{total}")
-        parts.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
-        if state.last_words:
-            words = html.escape(state.last_words)
-            parts.append(
-                f'<tr><td colspan="3"><pre style="text-align:left">{words}</pre></td></tr>'
-            )
-    return "".join([*parts, "</tbody></table>"])
-
-
-# --- parts of the form ----------------------------------------------------------------------------
-
-
-def _menu(label: str, options: Any, value: Any) -> widgets.Dropdown:
-    return widgets.Dropdown(
-        options=options, value=value, description=label, style=_WIDE, layout=_BOX
-    )
-
-
-def _make_controls(recipe: str) -> dict[str, Any]:
-    common: dict[str, Any] = {"style": _WIDE, "layout": _BOX}
-    return {
-        "recipe": _menu("Recipe", RECIPES, recipe),
-        "preset": _menu("Preset", get_args(Preset), "paper"),
-        "task": _menu("Task", _TASKS, "distill"),
-        "method": _menu("Method", list(METHODS), "spectral"),
-        "teacher": _menu("Teacher", [_FIRST], _FIRST),
-        "processes": widgets.BoundedIntText(
-            value=1, min=1, max=64, description="Processes (GPUs)", **common
-        ),
-        "port": widgets.BoundedIntText(
-            value=29500, min=1024, max=65535, description="Port of the processes", **common
-        ),
-        "run": widgets.Text(value="first", description="Name of the run", **common),
-    }
-
-
-def _field(name: str, kind: Any, text: str) -> widgets.Widget:
-    label = name.replace("_", " ")
-    common = {"description": label, "tooltip": text, "style": _WIDE, "layout": _BOX}
-    if kind is bool:
-        return widgets.Checkbox(description=text, indent=True, style=_WIDE, layout=_BOX)
-    if get_origin(kind) is Literal:
-        return widgets.Dropdown(options=get_args(kind), **common)
-    if kind is int:
-        return widgets.IntText(**common)
-    if kind is float:
-        return widgets.FloatText(**common)
-    return widgets.Text(placeholder=text, **common)
-
-
-def _as_field(value: Any, field: widgets.Widget) -> Any:
-    if not isinstance(field, widgets.Text):
-        return value
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
+def _settings(run: Path) -> tuple[str, ...]:
+    config = Run(run).read_config()
+    recipe = config["recipe"]
+    options = ", ".join(f"{name}={value}" for name, value in config["options"].items())
+    words = (config["role"], config["network"], config["method"], options)
+    return (*words, *(str(recipe.get(name, "–")) for name in ("setup", "epochs", "seed")))

@@ -8,29 +8,39 @@ from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
 from torch import nn
 
 from spectralkd.analysis.agreement import StageAgreement, stage_agreement
 from spectralkd.data.images import ImageData
 from spectralkd.figures.agreement import agreement_figure
-from spectralkd.figures.style import layout
+from spectralkd.figures.style import nothing, slots
 from spectralkd.figures.tables import format_table
-from spectralkd.widgets.base import (
-    Background,
-    Panel,
-    TickList,
-    csv_link,
-    remember,
-    show_instead,
-    table_box,
-)
+from spectralkd.widgets.background import Background, Cancelled, Job
+from spectralkd.widgets.base import Panel, csv_link, in_this_cell, remember, row, table_box
+from spectralkd.widgets.code import Code
+from spectralkd.widgets.plot import Plot
+from spectralkd.widgets.ticks import TickList
 
 BATCH = 50
 
 _READS = (("before the ReLU, as distilled", "pre_relu"), ("the stage's output", "output"))
 _STATISTICS = (("running averages", "running"), ("of the batch", "batch"))
 _Key = tuple[str, str, str]
+_CODE = """\
+from spectralkd.analysis.agreement import stage_agreement
+from spectralkd.figures.agreement import agreement_figure
+
+# widget = TeacherStudent(…), whose networks and images are used
+found = {{
+    name: stage_agreement(
+        widget.teacher, widget.students[name], widget.data.batches({batch}),
+        reads={reads!r}, statistics={statistics!r}, progress=False,
+    )
+    for name in {students!r}
+}}
+figure = agreement_figure(found, ceiling={ceiling!r})
+figure
+"""
 
 
 class TeacherStudent(Panel):
@@ -65,10 +75,11 @@ class TeacherStudent(Panel):
             raise ValueError("students: expected at least one network, got none")
         self.teacher, self.data = teacher, data.subset(images)
         self.results: dict[_Key, dict[str, StageAgreement]] = {}
+        self.reasons: dict[_Key, str] = {}
         self.background = Background()
         wide, box = {"description_width": "9em"}, widgets.Layout(width="26em")
         self.controls: dict[str, Any] = {
-            "students": TickList("Students", height="9em"),
+            "students": TickList("Students"),
             "reads": widgets.Dropdown(options=_READS, description="Maps", style=wide, layout=box),
             "statistics": widgets.Dropdown(
                 options=_STATISTICS, description="Batch norms use", style=wide, layout=box
@@ -79,54 +90,93 @@ class TeacherStudent(Panel):
         }
         c = self.controls
         c["students"].options = c["students"].value = tuple(self.students)
-        remember(name, c)
+        remember(in_this_cell(name), c)
         for key in ("students", "reads", "statistics"):
             c[key].observe(lambda _: self._measure(), "value")
         c["ceiling"].observe(lambda _: self._draw(), "value")
-        self.figure = go.FigureWidget(layout=layout(None))
-        self.table, self.csv = table_box(), table_box()
-        menus = widgets.VBox([c["reads"], c["statistics"], c["ceiling"], self.background])
+        self.plot = Plot("Agreement with the teacher")
+        self.table, self.csv, self.code = table_box(), table_box(), Code("Python code")
+        self.again = widgets.Button(description="Measure again")
+        self.again.on_click(lambda _: self._retry())
+        menus = widgets.VBox([c["reads"], c["statistics"], c["ceiling"]])
         super().__init__(
             [
-                widgets.HBox([menus, c["students"]]),
-                self.figure,
-                widgets.HBox([self.table, self.csv]),
+                row(menus, c["students"]),
+                widgets.HBox([self.background, self.again]),
+                self.plot,
+                row(self.table, self.csv),
+                widgets.Accordion([self.code], titles=["These settings as code"]),
             ]
         )
         self._measure()
+
+    def busy(self) -> bool:
+        return bool(self.background.pending())
+
+    def problems(self) -> list[str]:
+        chosen = {name: self._key(name) for name in self.controls["students"].value}
+        return [f"{name}: {self.reasons[key]}" for name, key in chosen.items()
+                if key in self.reasons]  # fmt: skip
 
     def _key(self, student: str) -> _Key:
         return student, self.controls["reads"].value, self.controls["statistics"].value
 
     def _measure(self) -> None:
         """Compare what is chosen and not yet compared; draw the rest."""
-        for student in self.controls["students"].value:
-            key = self._key(student)
-            if key not in self.results:
-                nets = deepcopy(self.teacher), deepcopy(self.students[student])
+        keys = [self._key(student) for student in self.controls["students"].value]
+        self.background.keep(keys)
+        done = self.results.keys() | self.reasons.keys() | self.background.pending()
+        for key in keys:
+            if key not in done:
+                nets = deepcopy(self.teacher), deepcopy(self.students[key[0]])
                 work = partial(self._agreement, *nets, key)
-                self.background.submit(work, lambda _: self._draw())
+                job = Job([key], f"agreement of {key[0]}")
+                self.background.submit(job, work, partial(self._keep, job, key))
         self._draw()
 
-    def _agreement(self, teacher: nn.Module, student: nn.Module, key: _Key) -> None:
-        """Compare two networks, unless an earlier job has done so meanwhile."""
-        if key in self.results:
-            return
+    def _retry(self) -> None:
+        self.reasons.clear()
+        self._measure()
+
+    def _agreement(
+        self, teacher: nn.Module, student: nn.Module, key: _Key, job: Job
+    ) -> dict[str, StageAgreement]:
         _, reads, statistics = key
         batches = self.data.batches(BATCH)
-        watched = self.background.watched(batches, len(batches))
         options: dict[str, Any] = {"reads": reads, "statistics": statistics, "progress": False}
-        self.results[key] = stage_agreement(teacher, student, watched, **options)
+        with job.watched(teacher, student, batches=len(batches)):
+            return stage_agreement(teacher, student, batches, **options)
+
+    def _keep(self, job: Job, key: _Key, found: dict[str, StageAgreement] | BaseException) -> None:
+        if isinstance(found, BaseException):
+            if job.refused or not isinstance(found, Cancelled):
+                self.reasons[key] = str(found)
+        else:
+            self.results[key] = found
+        self._draw()
 
     def _draw(self) -> None:
+        """Draw the chosen students that have been compared, and nothing else."""
+        chosen = self.controls["students"].value
         shown = {
             student: self.results[key]
-            for student in self.controls["students"].value
+            for student in chosen
             if (key := self._key(student)) in self.results
         }
+        values = {key: control.value for key, control in self.controls.items()}
+        self.code.text = _CODE.format(**values, batch=BATCH)
+        problems = self.problems()
+        self.again.layout.visibility = "visible" if problems else "hidden"
+        self.background.show_error("; ".join(problems))
         if not shown:
+            why = "Measuring …" if self.busy() else "; ".join(problems)
+            self.plot.show(nothing(why if chosen else "Tick a student to compare it."))
+            self.table.value = self.csv.value = ""
             return
-        show_instead(self.figure, agreement_figure(shown, ceiling=self.controls["ceiling"].value))
+        figure = agreement_figure(
+            shown, ceiling=self.controls["ceiling"].value, colors=slots(self.students)
+        )
+        self.plot.show(figure)
         stages = list(next(iter(shown.values())))
         rows = [
             (name, *(f"{result[stage].correlation[1:].mean():.3f}" for stage in stages))

@@ -1,0 +1,24 @@
+// Text to copy: selected as a whole by a click, or copied by the button.
+
+function render({ model, el }) {
+  el.classList.add('spectralkd-code')
+  const button = el.appendChild(document.createElement('button'))
+  const text = el.appendChild(document.createElement('pre'))
+  text.tabIndex = 0
+  const show = () => {
+    text.textContent = model.get('text')
+    text.setAttribute('aria-label', model.get('label'))
+    Object.assign(button, { type: 'button', textContent: 'Copy', disabled: !model.get('text') })
+    button.title = `Copy: ${model.get('label').toLowerCase()}`
+  }
+  button.onclick = async () => {
+    getSelection().selectAllChildren(text)
+    await navigator.clipboard?.writeText(model.get('text')).catch(() => {})
+    button.textContent = navigator.clipboard ? 'Copied' : 'Selected'
+  }
+  model.on('change:text', show)
+  show()
+  return () => model.off('change:text', show)
+}
+
+export default { render }
