@@ -537,10 +537,10 @@ def test_foreign_files_and_names_outside_the_folder_leave_the_panel_alive(tmp_pa
             (place / name).write_text(text)
     panel = RunPanel(tmp_path)
     panel.refresh()
-    assert panel.states.value.count("<td>unreadable</td>") == 6
+    assert panel.states.value.count("unreadable</td>") == 6
     assert "expected the configuration of a run" in panel.states.value
-    panel.controls["run"].value = "../up"
-    assert "run: expected a name within" in panel.notes.value
+    panel.form.controls["run"].value = "../up"
+    assert "run: expected the name of a folder inside" in panel.form.notes.value
     assert panel.launch_button.disabled
 
 
