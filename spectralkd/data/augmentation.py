@@ -66,17 +66,22 @@ def training_stream(
     A last batch that would leave a process fewer than two images is dropped: a single image has
     no batch statistics.
     """
-    if not 2 * world <= batch_size <= len(data):
-        raise ValueError(
-            f"batch_size: expected {2 * world} (two a process) to {len(data)} (all images), "
-            f"got {batch_size}"
-        )
+    check_batch_size(batch_size, len(data), world)
     order = _Order(len(data), batch_size, seed, rank, world)
     if isinstance(data, ImageArray):
         return _ArrayStream(data, order, torch.device(device))
     if not isinstance(data, ImageFiles):
         raise TypeError(f"data: expected an ImageArray or ImageFiles, got {type(data).__name__}")
     return _FileStream(data, order, torch.device(device), workers)
+
+
+def check_batch_size(batch_size: int, images: int, world: int) -> None:
+    """Raise a ValueError unless a batch is at least two images a process and at most all."""
+    if not 2 * world <= batch_size <= images:
+        raise ValueError(
+            f"batch_size: expected {2 * world} (two a process) to {images} (all images), "
+            f"got {batch_size}"
+        )
 
 
 class _Order:

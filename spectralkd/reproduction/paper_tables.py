@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -93,7 +94,7 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
     ]
     table = format_table(header, rows, style)
     if unfinished:
-        lines = "; ".join(unfinished)
+        lines = "; ".join(map(html.escape, unfinished) if style == "html" else unfinished)
         table += f"\n<p>Unfinished: {lines}</p>" if style == "html" else f"\n\nUnfinished: {lines}"
     return table
 
@@ -161,6 +162,7 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
             total = config["recipe"]["epochs"]
             unfinished.append(f"{path} ({len(lines)} epochs of {total})")
             continue
+        last = run.last_metrics()
         recipe = config["recipe"]
         method = "teacher" if config["role"] == "teacher" else config["method"]
         key = (recipe["setup"], method, recipe["preset"], changes_of(config))
@@ -168,8 +170,8 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
         if recipe["seed"] in seen[key]:
             raise ValueError(f"runs: {path} repeats seed {recipe['seed']} of {' '.join(key[:3])}")
         seen[key].add(recipe["seed"])
-        group.top1.append(lines[-1]["top1_error"])
-        group.top5.append(lines[-1]["top5_error"])
+        group.top1.append(last["top1_error"])
+        group.top5.append(last["top5_error"])
     order = {name: number for number, name in enumerate((*RECIPES, "custom"))}
     methods = {name: number for number, name in enumerate(TABLE_2)}
     ordered = sorted(
