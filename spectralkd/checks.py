@@ -65,16 +65,21 @@ def check_size(height: int, width: int) -> None:
 
 
 def check_maps(name: str, x: Tensor) -> None:
-    """Raise unless ``x`` is a floating-point tensor (..., H, W), H and W at least 4."""
+    """Raise unless ``x`` is a dense floating-point tensor (..., H, W), H and W at least 4."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name}: expected a real floating-point tensor, got {got}")
+    if x.layout != torch.strided or x.is_meta:
+        what = "one without values" if x.is_meta else x.layout
+        raise TypeError(f"{name}: expected a dense tensor, got {what}")
     if x.ndim < 2:
         raise ValueError(f"{name}: expected (..., H, W), got shape {tuple(x.shape)}")
     if min(x.shape[-2:]) < 4:
         raise ValueError(
             f"{name}: expected maps of at least 4×4 pixels, got {x.shape[-2]}×{x.shape[-1]}"
         )
+    if x.numel() == 0:
+        raise ValueError(f"{name}: expected at least one map, got shape {tuple(x.shape)}")
 
 
 def check_finite(name: str, x: Tensor, result: Tensor) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import io
+import itertools
 import json
 import os
 import platform
@@ -29,6 +31,7 @@ from spectralkd.bench.speed import (
     bench_train,
     bench_widgets,
 )
+from spectralkd.checks import check_choice
 from spectralkd.data import DATASETS, load_data
 from spectralkd.data.images import ImageFiles, suited
 from spectralkd.figures import report
@@ -38,7 +41,7 @@ from spectralkd.losses.base import method_options
 from spectralkd.losses.distiller import given
 from spectralkd.losses.taps import Resize
 from spectralkd.models import create_model
-from spectralkd.models.features import Statistics
+from spectralkd.models.features import Statistics, check_layers
 from spectralkd.models.layout import Layout, Layouts
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.demo import HOW_MEASURED, demo_table, run_demo, write_demo
@@ -47,6 +50,7 @@ from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.reproduction.records import Size
 from spectralkd.reproduction.study import RESULTS, run_study, study_state
 from spectralkd.spectra.power import Ring, Window
+from spectralkd.spectra.powerlaw import check_band
 from spectralkd.training import api
 from spectralkd.training.accelerator import (
     cpu_capabilities,
@@ -79,23 +83,45 @@ def main() -> None:
     """Run the command line; a wrong input ends in one line and exit status 2."""
     if os.getcwd() not in sys.path:  # where package.module:name of a user's file is found
         sys.path.insert(0, os.getcwd())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without α still shows the numbers
     try:
-        app()
-    except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
-        if _show_traceback:
-            raise
-        print(f"spectralkd: {error}", file=sys.stderr)
-        sys.exit(2)
+        _check_words(sys.argv[1:])
+        status = app(standalone_mode=False)
     except Stopped as stopped:
         print(f"spectralkd: {stopped}", file=sys.stderr)
-        sys.exit(143)
-    except SystemExit as end:
-        if end.code == 130:  # Ctrl-C
-            print("spectralkd: interrupted; the same command resumes a run", file=sys.stderr)
-        raise
+        status = 130 if _signals[0] == signal.SIGINT else 143
+    except Exception as error:
+        # The command line's own errors show themselves; others here are wrong inputs.
+        known = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
+        own = hasattr(error, "format_message")
+        if _show_traceback or not (own or isinstance(error, known)):
+            raise
+        print(f"spectralkd: {_one_line(error)}", file=sys.stderr)
+        status = 2
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+    if status == 130:  # Ctrl-C
+        print("spectralkd: interrupted; the same command resumes a run", file=sys.stderr)
+    if isinstance(status, int) and status:
+        sys.exit(status)
+
+
+def _check_words(words: list[str]) -> None:
+    """Refuse empty values: an empty path would be the working directory."""
+    for before, word in itertools.pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if not word.strip() or (option.startswith("--") and equals and not value.strip()):
+            name = option if word.strip() else before
+            raise ValueError(f"{name or 'command'}: expected a value, got {value!r}")
+
+
+def _one_line(error: Exception) -> str:
+    lines = getattr(error, "format_message", error.__str__)().strip().splitlines()
+    # An error in a process that reads images brings its traceback along, its own words last.
+    return lines[-1] if "Traceback" in " ".join(lines) else " ".join(map(str.strip, lines))
 
 
 def _print_version(wanted: bool) -> None:
@@ -130,10 +156,10 @@ def spectra(
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(help="Side of images read from files; default: the network's, or 224."),
+        typer.Option(min=4, help="Side of images read from files; default: the network's, or 224."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(help="Number of validation images; default: all.")
+        int | None, typer.Option(min=1, help="Number of validation images; default: all.")
     ] = None,
     model: Annotated[
         str,
@@ -170,7 +196,9 @@ def spectra(
         tuple[float, float], typer.Option(help="Frequencies of the fit, in cycles/pixel.")
     ] = (1 / 8, 1 / 2),
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 100,
-    seed: Annotated[int, typer.Option(help="Random seed of untrained weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Random seed of untrained weights.")
+    ] = 0,
     device: Annotated[
         str | None, typer.Option(help="Such as cuda; default: cuda where there is one.")
     ] = None,
@@ -178,6 +206,9 @@ def spectra(
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
 ) -> None:
     """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
+    _check_output(output)
+    check_band(band)
+    place = _device(device)
     source = load_data(data, "validation", root=root, image_size=image_size)
     source = source if images is None else source.subset(images)
     torch.manual_seed(seed)
@@ -188,7 +219,10 @@ def spectra(
         net = create_model(model, num_classes=len(source.classes))
         if weights is not None:
             load_weights(net, weights)
-    net.to(device or _best_device())
+    net.to(place)
+    layouts = _layouts(layout) if layout else None
+    if isinstance(layouts, dict):
+        check_layers(net, list(layouts))
     source = suited(source, net)
     if image_size and isinstance(source, ImageFiles):
         source = replace(source, image_size=image_size)
@@ -198,7 +232,7 @@ def spectra(
         layers.split(",") if layers else None,
         ring=ring,
         window=window,
-        layout=_layouts(layout) if layout else None,
+        layout=layouts,
         statistics=statistics,
         batch_size=batch_size,
         band=band,
@@ -225,11 +259,14 @@ def spectra(
 def _layouts(texts: list[str]) -> Layouts:
     """One layout for all layers, or those of single ones by name."""
     if len(texts) == 1 and "=" not in texts[0]:
+        check_choice("layout", texts[0], Layout)
         return cast(Layout, texts[0])
     for text in texts:
         if "=" not in text:
             raise ValueError(f"layout: expected LAYER=LAYOUT, or one layout for all, got {text!r}")
-    return {layer: cast(Layout, kind) for layer, _, kind in (t.rpartition("=") for t in texts)}
+        check_choice("layout", text.rpartition("=")[2], Layout)
+    parts = [text.rpartition("=") for text in texts]
+    return {layer: cast(Layout, kind) for layer, _, kind in parts}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -409,6 +446,7 @@ def distill(
     _hint(recipe)
     stop = _terminated()
     if teacher_run is None:
+        api.check_students(students)
         teacher_run = api.train(recipe, run / "teacher", tracker=tracker, stop=stop).path
     for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
         _report(made)
@@ -433,7 +471,9 @@ def show_recipe(
 
 @app.command()
 def study(
-    minutes: Annotated[float, typer.Option(help="Minutes to work; 0 only lists.")] = 0.0,
+    minutes: Annotated[
+        float, typer.Option(min=0, max=1e6, help="Minutes to work; 0 only lists.")
+    ] = 0.0,
     size: Annotated[
         Size | None,
         typer.Option(
@@ -492,7 +532,8 @@ def demo(
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("demo.html"),
 ) -> None:
     """Spectra, a teacher, and a student with and without it, in minutes and offline."""
-    result = run_demo(recipe, run)
+    _check_output(output)
+    result = run_demo(recipe, run, stop=_terminated())
     print(demo_table(result))
     print(f"\n{textwrap.fill(HOW_MEASURED, 90)}")
     if report.has_plotly():
@@ -500,11 +541,35 @@ def demo(
         print(f"Interactive plots: {output}")
 
 
+# Those received since a run began.
+_signals: list[int] = []
+
+
 def _terminated() -> Callable[[], bool]:
-    """Whether this process has received SIGTERM since: a run then saves its state and ends."""
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    return lambda: bool(asked)
+    """Whether this process was asked to end since: a run then saves its state and ends.
+
+    By SIGTERM, SIGHUP (the terminal was closed) or SIGINT (Ctrl-C; the second ends it at once);
+    of several processes, also by the end of their launcher.
+    """
+    _signals.clear()
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    launcher = os.getppid()
+
+    def ask(number: int, _: object) -> None:
+        # A launcher passes on the Ctrl-C that a terminal has already sent to all processes.
+        if number == signal.SIGINT and signal.SIGINT in _signals and not several:
+            raise KeyboardInterrupt
+        _signals.append(number)
+
+    def orphaned() -> bool:
+        if several and os.getppid() != launcher:
+            _signals.append(signal.SIGHUP)
+        return bool(_signals)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks for
+            signal.signal(number, ask)
+    return orphaned
 
 
 def _hint(recipe: Recipe) -> None:
@@ -513,7 +578,7 @@ def _hint(recipe: Recipe) -> None:
 
 
 def _report(run: Run) -> None:
-    last = run.read_metrics()[-1]
+    last = run.last_metrics()
     errors = ", ".join(
         f"{name} {last[key]:.2f} %"
         for name, key in (("top-1 error", "top1_error"), ("top-5 error", "top5_error"))
@@ -610,7 +675,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure speed on this machine, as ratios to a named floor in one run."""
-    place = device or _best_device()
+    place = _device(device)
     benches: dict[str, Callable[[], list[Timing]]] = {
         "spectra": functools.partial(bench_spectra, place),
         "scaling": functools.partial(bench_scaling, place),
@@ -663,3 +728,21 @@ def _print_timings(timings: list[Timing]) -> None:
 
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _device(name: str | None) -> str:
+    """The device of that name, once it was seen to work; by default the best."""
+    if name is None:
+        return _best_device()
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = "cpu or cuda" if torch.cuda.is_available() else "cpu, no GPU was found"
+        raise ValueError(f"device: expected {known}, got {name!r}") from error
+    return name
+
+
+def _check_output(path: Path) -> None:
+    """Refuse a place for a page before the work is done."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"output: expected a file in an existing folder, got {str(path)!r}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from accelerate import tracking
@@ -38,8 +41,10 @@ from spectralkd.training import accelerator as accelerators
 from spectralkd.training import cuda_graph
 from spectralkd.training.api import distill, fit, train
 from spectralkd.training.evaluate import evaluate
+from spectralkd.training.lock import InUse, holder, locked
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
+from spectralkd.training.together import Stopped
 
 HERE = Path(__file__).resolve().parent
 
@@ -433,6 +438,56 @@ def test_a_damaged_checkpoint_costs_only_the_way_from_the_one_before(
     assert [line["epoch"] for line in run.read_metrics()] == [1, 2, 3]
 
 
+def test_a_run_that_another_process_works_on_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InUse, match=f"is in use by process {os.getpid()}"):
+        train(tiny(), tmp_path, role="student", progress=False)
+    assert not (tmp_path / "config.json").exists()
+    run = train(tiny(), tmp_path, role="student", progress=False)
+    with locked(tmp_path):  # a finished one is only read
+        assert train(tiny(), tmp_path, role="student", progress=False).path == run.path
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"student_model": "wrn11_1"}, "model 'wrn11_1'"),
+        ({"batch_size": 101}, "batch_size: expected 2"),
+        ({"holdout": 3000}, "holdout: expected 1 to 2999 images"),
+        ({"data": "imagefolder"}, "root: imagefolder needs the folder"),
+        (
+            {"student_model": "own_parts:patches", "image_size": 64},
+            "student: expected a network that takes im",
+        ),
+    ],
+)
+def test_settings_are_checked_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=says):
+        train(tiny(**changes), tmp_path / "run", role="student", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_student_is_refused_before_its_teacher_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="model 'wrn11_1'"):
+        distill(tiny(student_model="wrn11_1"), tmp_path / "run", progress=False)
+    options = {"temperature": 0.0}
+    with pytest.raises(ValueError, match="temperature: expected a number above 0"):
+        distill(tiny(), tmp_path / "run", method="kd", options=options, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_says_what_else_has_changed(tmp_path: Path) -> None:
+    recipe = tiny()
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path, role="student", progress=False, stop=lambda: True)
+    config = Run(tmp_path).read_config()
+    config["made_with"] |= {"torch": "2.0", "threads": 99}
+    Run(tmp_path).config_file.write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match=r"began with torch 2.0, now .*; threads 99, now .*round"):
+        train(recipe, tmp_path, role="student", progress=False)
+
+
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
     train(tiny(epochs=1), tmp_path, role="student", progress=False)
     with pytest.raises(ValueError, match=r"recipe\.lr was 0\.1, now 0\.2"):
@@ -587,6 +642,61 @@ def test_the_command_line_runs_under_accelerate_with_two_processes(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("top-1 error") == 1
     assert Run(tmp_path / "run").finished
+
+
+def several(folder: Path, *options: object) -> subprocess.Popen[str]:
+    """Two processes of a command-line run that would take hours; SIGKILL of the first is last."""
+    parts = ("--student-model", "own_parts:tiny", "--data", "own_parts:few", "--batch-size", 20)
+    command = (
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1),
+        *("--main_process_port", 0, "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("-m", "spectralkd", "train", "demo", "--student", "--run", folder, *parts),
+        *("--checkpoint-seconds", 1e6, *options),
+    )
+    place = os.pathsep.join([str(HERE.parent), str(HERE)])
+    known = {"PYTHONPATH": place, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)],
+        env=os.environ | known,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    end = time.monotonic() + 200
+    while not what():
+        assert time.monotonic() < end
+        assert process is None or process.poll() is None
+        time.sleep(0.1)
+
+
+def test_several_processes_end_together_with_their_state_saved(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    launcher = several(run.path, "--epochs", 10**6)
+    wait_for(lambda: len(run.read_metrics()) > 2, launcher)
+    main = holder(run.path)
+    assert main is not None
+    workers = psutil.Process(launcher.pid).children(recursive=True)
+    (other,) = (w for w in workers if w.pid != main.process and "spectralkd" in w.cmdline())
+    other.send_signal(signal.SIGTERM)  # any of them
+    assert launcher.wait(60) != 0
+    (first,) = run.checkpoints()
+    state = run.load_checkpoint()
+    assert state is not None
+    assert len(state["processes"]) == 2
+    config = run.read_config()
+    recipe = Recipe(**config["recipe"] | {"drops": tuple(config["recipe"]["drops"])})
+    with pytest.raises(ValueError, match="number of processes that this run began with, 2, got 1"):
+        train(recipe, run.path, role="student", progress=False)
+    before = len(run.read_metrics())
+    launcher = several(run.path, "--epochs", 10**6)
+    wait_for(lambda: len(run.read_metrics()) > before, launcher)
+    launcher.kill()
+    wait_for(lambda: holder(run.path) is None)
+    assert run.checkpoints()[-1] > first
+    launcher.wait()
 
 
 # --- networks, data and methods of one's own ------------------------------------------------------

@@ -72,11 +72,7 @@ def training_stream(
     A last batch that would leave a process fewer than two images is dropped: a single image has
     no batch statistics.
     """
-    if not 2 * world <= batch_size <= len(data):
-        raise ValueError(
-            f"batch_size: expected {2 * world} (two a process) to {len(data)} (all images), "
-            f"got {batch_size}"
-        )
+    check_batch_size(batch_size, len(data), world)
     order = _Order(len(data), batch_size, seed, rank, world)
     stream: Stream
     if isinstance(data, ImageArray):
@@ -86,6 +82,15 @@ def training_stream(
     else:
         raise TypeError(f"data: expected an ImageArray or ImageFiles, got {type(data).__name__}")
     return _Mixed(stream, mixup, seed, len(data.classes)) if mixup else stream
+
+
+def check_batch_size(batch_size: int, images: int, world: int) -> None:
+    """Raise a ValueError unless a batch is at least two images a process and at most all."""
+    if not 2 * world <= batch_size <= images:
+        raise ValueError(
+            f"batch_size: expected {2 * world} (two a process) to {images} (all images), "
+            f"got {batch_size}"
+        )
 
 
 class _Order:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from spectralkd.models import create_model, model_stages
 from spectralkd.models.weights import load_weights
 from spectralkd.spectra.power import Spectrum
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
-from spectralkd.training.api import distill, train
+from spectralkd.training.api import StudentRun, check_students, distill, train
 from spectralkd.training.recipes import Recipe
 from spectralkd.training.run_folder import Run
 
@@ -38,21 +39,33 @@ class Demo(NamedTuple):
     spectra: dict[str, dict[str, Spectrum]]
 
 
-def run_demo(recipe: Recipe, folder: str | Path, progress: bool = True) -> Demo:
+def run_demo(
+    recipe: Recipe,
+    folder: str | Path,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Demo:
     """Measure images, train a teacher, then the student alone and with the spectral loss.
 
     Args:
         recipe: see ``recipes.get_recipe``.
         folder: of the three runs; finished ones are not run again.
         progress: show progress bars.
+        stop: as ``training.api.train``.
     """
+    check_students([StudentRun(recipe, folder)])
     place = Path(folder)
     data = load_data(recipe.data, root=recipe.root, image_size=recipe.image_size)
     images = image_spectrum(data, ring="jacobian", progress=progress)
-    teacher = train(recipe, place / "teacher", role="teacher", progress=progress)
-    alone = train(recipe, place / "student", role="student", progress=progress)
+    teacher = train(recipe, place / "teacher", role="teacher", progress=progress, stop=stop)
+    alone = train(recipe, place / "student", role="student", progress=progress, stop=stop)
     distilled = distill(
-        recipe, place / "spectral", method="spectral", teacher=teacher.path, progress=progress
+        recipe,
+        place / "spectral",
+        method="spectral",
+        teacher=teacher.path,
+        progress=progress,
+        stop=stop,
     )
     runs = {"teacher": teacher, "student alone": alone, "student, spectral": distilled}
     spectra = {}

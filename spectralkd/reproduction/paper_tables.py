@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -92,9 +93,10 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
         for group in groups
     ]
     table = format_table(header, rows, style)
-    note = f"Unfinished: {'; '.join(unfinished)}"
     if unfinished and style != "csv":
-        table += {"html": f"\n<p>{note}</p>", "latex": f"\n% {note}"}.get(style, f"\n\n{note}")
+        note = f"Unfinished: {'; '.join(unfinished)}"
+        shown = {"html": f"\n<p>{html.escape(note)}</p>", "latex": f"\n% {note}"}
+        table += shown.get(style, f"\n\n{note}")
     return table
 
 
@@ -161,6 +163,7 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
             total = config["recipe"]["epochs"]
             unfinished.append(f"{path} ({len(lines)} epochs of {total})")
             continue
+        last = run.last_metrics()
         recipe = config["recipe"]
         method = "teacher" if config["role"] == "teacher" else config["method"]
         key = (recipe["setup"], method, recipe["preset"], changes_of(config))
@@ -168,8 +171,8 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
         if recipe["seed"] in seen[key]:
             raise ValueError(f"runs: {path} repeats seed {recipe['seed']} of {' '.join(key[:3])}")
         seen[key].add(recipe["seed"])
-        group.top1.append(lines[-1]["top1_error"])
-        group.top5.append(lines[-1]["top5_error"])
+        group.top1.append(last["top1_error"])
+        group.top5.append(last["top5_error"])
     order = {name: number for number, name in enumerate((*RECIPES, "custom"))}
     methods = {name: number for number, name in enumerate(TABLE_2)}
     ordered = sorted(

@@ -29,6 +29,7 @@ from spectralkd.reproduction.measurements import (
 from spectralkd.reproduction.records import Record, Size, read_records, write_record
 from spectralkd.training.api import StudentRun, distill_together, train
 from spectralkd.training.evaluate import evaluate
+from spectralkd.training.lock import InUse
 from spectralkd.training.run_folder import Run, file_digest, made_with
 from spectralkd.training.together import Stopped
 
@@ -124,6 +125,8 @@ def run_study(
         except Stopped as stopped:
             report(str(stopped))
             break
+        except InUse:  # another study works on it: the next job
+            continue
         for job, record in zip(group, made, strict=True):
             write_record(job.name, size, record, results / "records")
             report(f"{job.name}: {_summary(record)}")

@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from threading import Lock
-from typing import Any, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CACHE_BYTES = 128 * 2**20
 
 
-def cached(tensors: Callable[[Any], Iterable[Tensor | None]]) -> Callable[[F], F]:
-    """As ``functools.lru_cache``, but at most ``CACHE_BYTES`` of each function's results stay.
+def cached(make: Callable[P, T]) -> Callable[P, T]:
+    """As ``functools.lru_cache``, but what stays takes at most ``CACHE_BYTES``.
 
     Args:
-        tensors: what a result holds.
+        make: returns a module or a tuple of tensors.
     """
+    kept: OrderedDict[object, tuple[T, int]] = OrderedDict()
+    lock = Lock()
 
-    def decorate(make: F) -> F:
-        kept: OrderedDict[object, tuple[Any, int]] = OrderedDict()
-        lock = Lock()
+    @wraps(make)
+    def find(*args: P.args, **kwargs: P.kwargs) -> T:
+        key = args, tuple(sorted(kwargs.items()))
+        with lock:
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key][0]
+        made = make(*args, **kwargs)
+        size = _bytes(made)
+        with lock:
+            if size <= CACHE_BYTES:
+                kept[key] = made, size
+            while sum(size for _, size in kept.values()) > CACHE_BYTES:
+                kept.popitem(last=False)
+        return made
 
-        @wraps(make)
-        def find(*args: Any, **kwargs: Any) -> Any:
-            key = args, tuple(sorted(kwargs.items()))
-            with lock:
-                if key in kept:
-                    kept.move_to_end(key)
-                    return kept[key][0]
-            made = make(*args, **kwargs)
-            size = sum(_bytes(t) for t in tensors(made) if t is not None)
-            with lock:
-                if size <= CACHE_BYTES:
-                    kept[key] = made, size
-                while sum(size for _, size in kept.values()) > CACHE_BYTES:
-                    kept.popitem(last=False)
-            return made
-
-        find.kept = kept  # type: ignore[attr-defined]
-        return cast(F, find)
-
-    return decorate
+    find.kept = kept  # type: ignore[attr-defined]
+    return find
 
 
-def _bytes(tensor: Tensor) -> int:
-    if tensor.is_sparse:
-        return _bytes(tensor.indices()) + _bytes(tensor.values())
-    return tensor.numel() * tensor.element_size()
+def _bytes(made: object) -> int:
+    if isinstance(made, Tensor):
+        parts = (made.indices(), made.values()) if made.is_sparse else (made,)
+        return sum(part.numel() * part.element_size() for part in parts)
+    parts = tuple(made.buffers()) if isinstance(made, nn.Module) else tuple(made)  # type: ignore
+    return sum(map(_bytes, parts))

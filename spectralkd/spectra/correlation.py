@@ -137,7 +137,7 @@ def correlation_length(distance: Tensor, correlation: Tensor) -> Tensor:
     return torch.where(below.any(-1), crossing.squeeze(-1), torch.inf)
 
 
-@cached(iter)
+@cached
 @torch.inference_mode(False)
 def _lags(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Mean lag of each ring of lags (L,), and the matrix (L, 4·H·W) that averages their pairs.

@@ -150,9 +150,8 @@ def _in_band(
         raise ValueError(
             f"{y_name}: expected shape {tuple(x.shape)} as {x_name}, got {tuple(y.shape)}"
         )
+    check_band(band)
     low, high = band
-    if not 0 <= low < high:
-        raise ValueError(f"band: expected 0 <= low < high, got {band}")
     inside = (x >= low) & (x < high) & (x > 0)
     if inside.sum() < 3:
         raise ValueError(
@@ -160,6 +159,13 @@ def _in_band(
             f"of {', '.join(f'{v:.3g}' for v in x.tolist())}"
         )
     return x[inside], y[inside], inside
+
+
+def check_band(band: tuple[float, float]) -> None:
+    """Raise a ValueError unless 0 <= low < high."""
+    low, high = band
+    if not 0 <= low < high:
+        raise ValueError(f"band: expected 0 <= low < high, got {band}")
 
 
 def _check_positive(name: str, values: Tensor) -> None:

@@ -210,7 +210,7 @@ class RingsBySize(nn.ModuleDict):
         return rings
 
 
-@cached(lambda rings: rings.buffers())
+@cached
 @torch.inference_mode(False)
 def cached_rings(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Rings:
     """The complete rings of a size, made once for each precision and device."""
@@ -233,7 +233,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-@cached(iter)
+@cached
 @torch.inference_mode(False)
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Ring of each mode of the half plane (H, W//2+1), and each complete ring's |k| and modes."""

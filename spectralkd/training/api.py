@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +16,19 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from spectralkd.data import load_data
+from spectralkd.data import Split, load_data
+from spectralkd.data.augmentation import check_batch_size
 from spectralkd.data.images import ImageData, hold_out
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.sum import make_method, method_name, with_defaults
 from spectralkd.losses.taps import Pairs, Resize
 from spectralkd.models import create_model
+from spectralkd.models.features import check_layers
 from spectralkd.models.layout import Layouts
 from spectralkd.models.weights import load_weights
 from spectralkd.training.accelerator import make_accelerator
+from spectralkd.training.lock import locked
 from spectralkd.training.loop import Loop
 from spectralkd.training.recipes import FREE_FIELDS, Recipe
 from spectralkd.training.run_folder import Run, file_digest
@@ -66,19 +70,22 @@ def train(
         role: which network.
         tracker: one of accelerate's, such as ``"tensorboard"``; by default none.
         progress: show a progress bar.
-        stop: asked after each step, in a run of one process; once it returns True, the run saves
-            its state and raises ``Stopped``.
+        stop: asked after each step; once it returns True, in any process, the run saves its state
+            and raises ``Stopped``.
 
     Raises:
         Stopped: see ``stop``.
-        ValueError: a wrong setting, or a run of another configuration in the folder.
+        ValueError: a wrong setting, a run of another configuration in the folder, or one of
+            another number of processes; ``InUse``, another process works in it. Nothing is
+            written before all settings were checked.
         FloatingPointError: a term of the loss is not finite: its name, epoch and step.
         OSError: a file cannot be written; the last good checkpoint stays.
         RuntimeError: several processes were asked for and one was started.
     """
     accelerator = make_accelerator(recipe, run, tracker)
     name = recipe.teacher_model if role == "teacher" else recipe.student_model
-    folder = _claim(accelerator, run, _config(recipe, role, name, "baseline", {}))
+    config = _config(recipe, role, name, "baseline", {})
+    folder = _compared(run, config)
     if folder.finished:
         return folder
     training, validation = _load_both(recipe, accelerator)
@@ -86,7 +93,7 @@ def train(
     distiller = Distiller(None, create_model(name, len(training.classes)), "baseline")
     loop = Loop(distiller, validation, recipe, folder, accelerator)
     mixup = recipe.mixup if role == "teacher" else 0.0
-    run_together([loop], training, mixup=mixup, progress=progress, stop=stop)
+    _run([(loop, config)], training, progress, stop, mixup)
     return folder
 
 
@@ -123,8 +130,8 @@ def distill(
         method = "+".join(method)
     connection = given(layers=layers, layout=layout, resize=resize)
     student = StudentRun(recipe, run, method, options or {}, connection)
-    student.made()  # refused before the teacher is trained
     if teacher is None:
+        check_students([student])  # before the teacher is trained
         place = Path(run) / "teacher"
         teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
     (made,) = distill_together([student], teacher, tracker=tracker, progress=progress, stop=stop)
@@ -178,12 +185,11 @@ def distill_together(
     Raises:
         as ``distill``. A run whose loss is not finite ends; the others go on.
     """
-    networks = {student.recipe.teacher_model for student in students}
-    if len(networks) != 1:
-        raise ValueError(f"students: expected recipes of one teacher, got {sorted(networks)}")
-    weights = _teacher_weights(Path(teacher), networks.pop())
+    check_students(students)
+    weights = _teacher_weights(Path(teacher), students[0].recipe.teacher_model)
     digest = file_digest(weights)
-    waiting: dict[tuple[Any, ...], list[tuple[StudentRun, Run, Accelerator]]] = defaultdict(list)
+    waiting: dict[tuple[Any, ...], list[tuple[StudentRun, Run, Accelerator, dict[str, Any]]]]
+    waiting = defaultdict(list)
     runs = []
     for student in students:
         recipe = student.recipe
@@ -191,22 +197,47 @@ def distill_together(
         options = student.all_options
         config = _config(recipe, "distill", recipe.student_model, student.method, options)
         config |= student.connection | {"teacher_sha256": digest}
-        folder = _claim(accelerator, student.run, config)
+        folder = _compared(student.run, config)
         runs.append(folder)
         if not folder.finished:
             batches = tuple(getattr(recipe, name) for name in _BATCHES)
-            waiting[batches].append((student, folder, accelerator))
+            waiting[batches].append((student, folder, accelerator, config))
     for group in waiting.values():
         recipe, accelerator = group[0][0].recipe, group[0][2]
         training, validation = _load_both(recipe, accelerator)
         teacher_model = create_model(recipe.teacher_model, len(training.classes))
         load_weights(teacher_model, weights)
         loops = []
-        for student, folder, accelerator in group:
+        for student, folder, accelerator, config in group:
             distiller = _distiller(student, teacher_model, training)
-            loops.append(Loop(distiller, validation, student.recipe, folder, accelerator))
-        run_together(loops, training, progress=progress, stop=stop)
+            loop = Loop(distiller, validation, student.recipe, folder, accelerator)
+            loops.append((loop, config))
+        _run(loops, training, progress, stop)
     return runs
+
+
+def check_students(students: Sequence[StudentRun]) -> None:
+    """Refuse what can be refused of students before their teacher is there.
+
+    Raises:
+        ValueError: recipes of several teachers; an unknown method, network or layer, or a wrong
+            option.
+    """
+    networks = {student.recipe.teacher_model for student in students}
+    if len(networks) != 1:
+        raise ValueError(f"students: expected recipes of one teacher, got {sorted(networks)}")
+    teacher = create_model(networks.pop(), 2)
+    for student in students:
+        student.made()
+        network = create_model(student.recipe.student_model, 2)
+        for of_teacher, of_student in student.connection.get("layers", ()):
+            check_layers(teacher, [of_teacher])
+            check_layers(network, [of_student])
+        layout = student.connection.get("layout")
+        known = dict(teacher.named_modules())
+        for layer in layout if isinstance(layout, dict) else ():
+            if layer.partition(":")[0] not in known:
+                check_layers(network, [layer])
 
 
 def _distiller(student: StudentRun, teacher: nn.Module, training: ImageData) -> Distiller:
@@ -251,20 +282,56 @@ def fit(
     config["parameters"] = sum(p.numel() for p in distiller.student.parameters())
     config["images"] = [len(training), len(validation)]
     config |= distiller.connection
-    folder = _claim(accelerator, run, config)
-    if folder.finished:
-        load_weights(distiller.student, folder.weights_file)
-    else:
+    folder = _compared(run, config)
+    if not folder.finished:
+        check_batch_size(recipe.batch_size, len(training), accelerator.num_processes)
         loop = Loop(distiller, validation, recipe, folder, accelerator)
-        run_together([loop], training, progress=progress, stop=stop)
+        _run([(loop, config)], training, progress, stop)
+        if loop.finished:
+            return folder
+    load_weights(distiller.student, folder.weights_file)
     return folder
 
 
-def _claim(accelerator: Accelerator, path: str | Path, config: dict[str, Any]) -> Run:
-    with accelerator.main_process_first():
-        folder = Run(path)
-        folder.claim(config, FREE_FIELDS)
+def _compared(path: str | Path, config: dict[str, Any]) -> Run:
+    folder = Run(path)
+    folder.compare(config, FREE_FIELDS)
     return folder
+
+
+def _run(
+    loops: Sequence[tuple[Loop, dict[str, Any]]],
+    training: ImageData,
+    progress: bool,
+    stop: Callable[[], bool] | None,
+    mixup: float = 0.0,
+) -> None:
+    """Run loops to their ends, each with its configuration, in folders that are theirs alone."""
+    accelerator = loops[0][0].accelerator
+    for loop, _ in loops:
+        _try(loop)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            for loop, config in loops:
+                stack.enter_context(locked(loop.folder.path))
+                loop.folder.claim(config, FREE_FIELDS, accelerator.num_processes)
+        accelerator.wait_for_everyone()
+        # Another process may have finished a run while this one was getting ready.
+        if unfinished := [loop for loop, _ in loops if not loop.folder.finished]:
+            run_together(unfinished, training, mixup=mixup, progress=progress, stop=stop)
+
+
+def _try(loop: Loop) -> None:
+    """Refuse a network that does not take the images."""
+    images, _ = next(iter(loop.validation.subset(1).batches(1)))
+    try:
+        with torch.no_grad(), loop.accelerator.autocast():
+            loop.distiller.student.eval()(images.to(loop.accelerator.device))
+    except Exception as error:  # a network says in its own way what it does not take
+        raise ValueError(
+            f"student: expected a network that takes images of {tuple(images.shape[1:])}, got "
+            f"{type(loop.distiller.student).__name__}: {error}"
+        ) from error
 
 
 def _config(
@@ -281,17 +348,21 @@ def _config(
 
 def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, ImageData]:
     """Training and validation images; the latter out of the former where some are held out."""
+
+    def load(split: Split) -> ImageData:
+        return load_data(recipe.data, split, root=recipe.root, image_size=recipe.image_size)
+
     with accelerator.main_process_first():
-        training, validation = (
-            load_data(recipe.data, split, root=recipe.root, image_size=recipe.image_size)
-            for split in ("train", "validation")
-        )
-    if recipe.holdout:
-        training, validation = hold_out(training, recipe.holdout)
+        training = load("train")
+        if recipe.holdout:
+            training, validation = hold_out(training, recipe.holdout)
+        else:
+            validation = load("validation")
     if recipe.train_images:
         training = training.subset(recipe.train_images)
     if recipe.validation_images:
         validation = validation.subset(recipe.validation_images)
+    check_batch_size(recipe.batch_size, len(training), accelerator.num_processes)
     return training, validation
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
 from spectralkd.analysis.activations import stage_exponents
@@ -96,6 +96,12 @@ class Loop:
     def finished(self) -> bool:
         return self.at.phase == len(self.epochs)
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint, by this process's clock."""
+        seconds = time.monotonic() - self.saved
+        return not self.finished and seconds >= self.recipe.checkpoint_seconds
+
     # --- from batch to batch ---
 
     def start(self, steps: int) -> None:
@@ -108,7 +114,10 @@ class Loop:
         self.state = self.folder.load_checkpoint()
         if self.state:
             self.at = Position(**self.state["position"])
-            self.meter.load_state_dict(self.state["meter"], self.accelerator.device)
+            # Early checkpoints hold the state of a single process.
+            own = self.state.get("processes", [self.state])[self.accelerator.process_index]
+            self.meter.load_state_dict(own["meter"], self.accelerator.device)
+            self.saved_rng = own["rng"]
             self.distiller.load_state_dict(self.state["distiller"])
         if self.accelerator.is_main_process:
             self.folder.keep_metrics(self.at.lines)
@@ -154,25 +163,26 @@ class Loop:
         self.at.step += 1
         if self.at.step == self.steps:
             self._finish_epoch(runs)
-        elif self.accelerator.num_processes == 1 and self._due():
-            self.save()
 
     def save(self) -> None:
-        """Store a checkpoint.
+        """Store a checkpoint, with the state of every process; all of them call it.
 
         Raises:
             FloatingPointError: a term is not finite; the checkpoint before it stays.
         """
         self._check_finite()
+        own = {"meter": self.meter.state_dict(), "rng": self.rng}
+        processes = [own]
+        if self.accelerator.num_processes > 1:
+            processes = gather_object(processes)
         if self.accelerator.is_main_process:
             self.folder.save_checkpoint(
                 self.done,
                 {
                     "position": asdict(self.at),
-                    "meter": self.meter.state_dict(),
+                    "processes": processes,
                     "distiller": self.distiller.state_dict(),
                     "optimizer": self.step.optimizer.state_dict() if self.step else None,
-                    "rng": self.rng,
                 },
             )
         self.saved = time.monotonic()
@@ -202,7 +212,7 @@ class Loop:
             torch.manual_seed(1_000_003 * self.recipe.seed + self.epoch)
             self.rng = torch.get_rng_state()
         elif self.state:
-            self.rng = self.state["rng"]
+            self.rng = self.saved_rng
         self.clock, self.seen = time.monotonic(), self.meter.images
         return changed
 
@@ -242,8 +252,6 @@ class Loop:
         self._skip_empty_phases()
         if self.finished:
             self._finish()
-        elif self._due():
-            self.save()
 
     def _measured(self, epoch: int) -> dict[str, Any]:
         """Errors, exponents and gradients after an epoch of the present phase."""
@@ -280,9 +288,6 @@ class Loop:
             about = {"config": self.folder.read_config(), "result": lines[-1] if lines else {}}
             self.folder.finish(self.distiller.student, about)
         self.accelerator.wait_for_everyone()
-
-    def _due(self) -> bool:
-        return time.monotonic() - self.saved >= self.recipe.checkpoint_seconds
 
     def _check_finite(self) -> None:
         if not self.finished:

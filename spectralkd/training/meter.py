@@ -52,7 +52,8 @@ class EpochMeter:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        tensors = {"sums": self.sums.cpu(), "first_nonfinite": self.first_nonfinite.cpu()}
+        return dict(vars(self)) | tensors
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         vars(self).update(state)

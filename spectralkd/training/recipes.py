@@ -48,7 +48,7 @@ class Recipe:
         str, "Student network, such as wrn16_2 or package.module:function."
     ] = "wrn16_2"
     epochs: Annotated[int, "Number of passes over the training images.", Range(1, 10**6)] = 200
-    batch_size: Annotated[int, "Images a step, over all processes.", Range(2)] = 128
+    batch_size: Annotated[int, "Images a step, over all processes.", Range(2, 10**9)] = 128
     lr: Annotated[float, "Initial learning rate.", Range(0)] = 0.1
     drops: Annotated[tuple[float, ...], "Learning-rate milestones as fractions of the run."] = (
         0.5,
@@ -75,20 +75,22 @@ class Recipe:
         "in pairs (Zhang et al. 2018); 0: they are not.",
         Range(0),
     ] = 0.0
-    train_images: Annotated[int | None, "Number of training images; default: all.", Range(1)] = None
+    train_images: Annotated[
+        int | None, "Number of training images; default: all.", Range(1, 10**9)
+    ] = None
     validation_images: Annotated[
-        int | None, "Number of validation images; default: all.", Range(1)
+        int | None, "Number of validation images; default: all.", Range(1, 10**9)
     ] = None
     holdout: Annotated[
         int,
         "Evaluate on this many training images, kept aside, instead of the validation set.",
-        Range(0),
+        Range(0, 10**9),
     ] = 0
     evaluate_every: Annotated[
-        int, "Epochs between evaluations; the last epoch has one.", Range(1)
+        int, "Epochs between evaluations; the last epoch has one.", Range(1, 10**6)
     ] = 1
     spectra_every: Annotated[
-        int, "Epochs between measurements of the stages' exponents; 0: never.", Range(0)
+        int, "Epochs between measurements of the stages' exponents; 0: never.", Range(0, 10**6)
     ] = 0
     precision: Annotated[Precision, "Precision; auto: bf16 on GPUs that support it."] = "auto"
     compile: Annotated[

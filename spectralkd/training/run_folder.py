@@ -96,13 +96,40 @@ class Run:
                 f"({'; '.join(differing)}); choose another folder or the same settings"
             )
 
-    def claim(self, config: dict[str, Any], free: tuple[str, ...] = ()) -> None:
-        """Write the configuration, or ``compare`` it with the one that is there."""
+    def claim(self, config: dict[str, Any], free: tuple[str, ...] = (), processes: int = 1) -> None:
+        """Write the configuration, or ``compare`` it with the one that is there.
+
+        Other versions, threads or devices than the run began with are named in a warning.
+
+        Raises:
+            ValueError: see ``compare``; or an unfinished run began with other ``processes``, whose
+                sums and batch statistics are others.
+        """
         self.compare(config, free)
+        now = made_with() | {"processes": processes}
         if not self.config_file.is_file():
             self.path.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(config | {"made_with": made_with()}, indent=2)
+            text = json.dumps(config | {"made_with": now}, indent=2)
             write_whole(self.config_file, text.encode())
+            return
+        began = self.read_config().get("made_with", {})
+        changed = [
+            f"{name} {began[name]}, now {value}"
+            for name, value in now.items()
+            if name in began and began[name] != value
+        ]
+        if not changed or self.finished:
+            return
+        if began.get("processes", processes) != processes:
+            raise ValueError(
+                f"{self.path}: expected the number of processes that this run began with, "
+                f"{began['processes']}, got {processes}"
+            )
+        warnings.warn(
+            f"{self.path} began with {'; '.join(changed)}: its numbers may differ in rounding from "
+            f"those of a run that was not interrupted",
+            stacklevel=2,
+        )
 
     def read_config(self) -> dict[str, Any]:
         """The configuration.
@@ -142,8 +169,8 @@ class Run:
             if not text.strip():
                 continue
             try:
-                lines.append(dict(json.loads(text)))
-            except (ValueError, TypeError) as error:
+                lines.append(_object(text))
+            except ValueError as error:
                 if number > len(texts):
                     break
                 raise ValueError(
@@ -281,11 +308,15 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged or holds something else; names it.
     """
     try:
-        found = json.loads(path.read_bytes())
+        return _object(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, got a damaged file: {error}") from error
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {found!r:.40}")
+        raise ValueError(f"expected a JSON object, got {found!r:.40}")
     return found
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -39,7 +42,7 @@ def run_together(
         training: see ``data``.
         mixup: as ``training_stream``.
         progress: show a progress bar.
-        stop: asked after each step, in one process; once it returns True, all runs save their
+        stop: asked after each step; once it returns True, in any process, all runs save their
             states.
 
     Raises:
@@ -63,6 +66,7 @@ def run_together(
         # All runs of a process share one limit of recompilations.
         torch.compiler.reset()
         torch.compiler.config.recompile_limit = 8 * len(loops)
+    agree = _Vote(accelerator)
     for loop in loops:
         loop.start(stream.steps)
     total = sum(sum(loop.epochs) for loop in loops) * stream.steps
@@ -81,19 +85,40 @@ def run_together(
                 if any(changed) or here != before:
                     take = _joint_step(here, len(training))
                     bar.set_description(_description(here))
-                for loop, values in zip(here, take(images, labels), strict=True):
+                finished = take(images, labels)
+                stopping, *due = agree(bool(stop and stop()), *(loop.due for loop in here))
+                for loop, values, save in zip(here, finished, due, strict=True):
                     try:
                         loop.finish_step(values, len(labels), len(here))
+                        if save and not loop.finished:
+                            loop.save()
                     except FloatingPointError as error:
                         failures[loop] = error
                         running.remove(loop)
                 at += 1
                 bar.update(len(here))
-                if accelerator.num_processes == 1 and stop is not None and stop():
+                if stopping:
                     _stop(running)
             bar.set_postfix_str(", ".join(loop.last for loop in loops))
     if failures:
         raise next(iter(failures.values()))
+
+
+class _Vote:
+    """Lets all processes of a run do the same where one of them asks for it."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        several = accelerator.num_processes > 1
+        # On CPUs, so that no step waits for a device.
+        self.group: Any = dist.new_group(backend="gloo") if several else None
+
+    def __call__(self, *asked: bool) -> list[bool]:
+        """For each question, whether any process says yes."""
+        if self.group is None:
+            return list(asked)
+        votes = torch.tensor(asked, dtype=torch.int32)
+        dist.all_reduce(votes, dist.ReduceOp.MAX, self.group)
+        return [bool(vote) for vote in votes]
 
 
 def _joint_step(loops: Sequence[Loop], images_per_epoch: int) -> Take:
