@@ -23,6 +23,7 @@ from test_losses import (
 from torch import Tensor
 from torch.nn import functional
 
+from spectralkd.losses.base import Method
 from spectralkd.losses.dkd import DKD, decoupled
 from spectralkd.losses.fam import FAM
 from spectralkd.losses.fft_align import FFTAlign, plane_error
@@ -304,3 +305,19 @@ def test_wavelet_refuses_maps_of_one_pixel() -> None:
     shapes = [(3, 8, 8), (3, 1, 1)]
     with pytest.raises(ValueError, match="at least 2×2 pixels, got 1×1 at stage 2"):
         built(Wavelet(), taps(shapes), taps(shapes))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        (Wavelet, {"levels": 0}, "levels: expected a whole number of at least 1, got 0"),
+        (FAM, {"cutoff": 1.5}, r"cutoff: expected a number in \[0, 1\], got 1.5"),
+        (DKD, {"temperature": 0.0}, "temperature: expected a number above 0, got 0.0"),
+        (Focal, {"alpha": -1.0}, "alpha: expected a number of at least 0, got -1.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    method: type[Method], options: dict[str, float], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        method(**options)

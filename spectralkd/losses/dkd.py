@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, cross_entropy
 from spectralkd.losses.kd import softened_divergence
 from spectralkd.spectra.rings import at_least_float32
@@ -28,9 +30,9 @@ class DKD(Method):
         alpha, beta: β is 6 for WRN-40-2 → WRN-16-2 and up to 8 elsewhere.
     """
 
-    temperature: float = 4.0
-    alpha: float = 1.0
-    beta: float = 8.0
+    temperature: Annotated[float, Range(0, ends="(]")] = 4.0
+    alpha: Annotated[float, Range(0)] = 1.0
+    beta: Annotated[float, Range(0)] = 8.0
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
@@ -35,8 +37,8 @@ class FAM(Method):
     """
 
     reads = "output"
-    weight: float = 1.0
-    cutoff: float = 0.1
+    weight: Annotated[float, Range(0)] = 1.0
+    cutoff: Annotated[float, Range(0, 1)] = 0.1
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)

@@ -6,11 +6,13 @@ That paper distills vision transformers; this package is not its code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
@@ -32,7 +34,7 @@ class FFTAlign(Method):
     """
 
     reads = "output"
-    weight: float = 0.2
+    weight: Annotated[float, Range(0)] = 0.2
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, connector, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
@@ -29,8 +31,8 @@ class Focal(Method):
     """
 
     reads = "output"
-    weight: float = 1.0
-    alpha: float = 1.0
+    weight: Annotated[float, Range(0)] = 1.0
+    alpha: Annotated[float, Range(0)] = 1.0
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)

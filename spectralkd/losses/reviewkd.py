@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
 from spectralkd.losses.overhaul import weighted_sum
 from spectralkd.spectra.rings import at_least_float32
@@ -30,7 +32,7 @@ class ReviewKD(Method):
     """
 
     reads = "pre_relu"
-    weight: float = 5.0
+    weight: Annotated[float, Range(0)] = 5.0
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)

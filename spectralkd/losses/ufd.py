@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
@@ -34,10 +36,10 @@ class UFD(Method):
     """
 
     reads = "output"
-    spatial_dc: float = 0.03
-    spatial_ac: float = 0.065
-    channel_dc: float = 0.003
-    channel_ac: float = 0.0065
+    spatial_dc: Annotated[float, Range(0)] = 0.03
+    spatial_ac: Annotated[float, Range(0)] = 0.065
+    channel_dc: Annotated[float, Range(0)] = 0.003
+    channel_ac: Annotated[float, Range(0)] = 0.0065
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd.checks import Range
 from spectralkd.losses.base import Method, Reading, Taps, check_sizes, connector, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
@@ -35,8 +37,8 @@ class Wavelet(Method):
     """
 
     reads = "output"
-    weight: float = 1.0
-    levels: int = 4
+    weight: Annotated[float, Range(0)] = 1.0
+    levels: Annotated[int, Range(1)] = 4
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student, least=2)
