@@ -54,7 +54,6 @@ from spectralkd.spectra.powerlaw import check_band
 from spectralkd.training import api
 from spectralkd.training.accelerator import (
     cpu_capabilities,
-    faster_precision,
     is_main_process,
 )
 from spectralkd.training.recipes import (
@@ -362,7 +361,6 @@ def train(
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
     role: Literal["teacher", "student"] = "student" if student else "teacher"
-    _hint(recipe)
     _report(api.train(recipe, run, role=role, tracker=tracker, stop=_terminated()))
 
 
@@ -443,7 +441,6 @@ def distill(
         for number in dict.fromkeys(seeds)
         for name in methods
     ]
-    _hint(recipe)
     stop = _terminated()
     if teacher_run is None:
         api.check_students(students)
@@ -570,11 +567,6 @@ def _terminated() -> Callable[[], bool]:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks for
             signal.signal(number, ask)
     return orphaned
-
-
-def _hint(recipe: Recipe) -> None:
-    if hint := faster_precision(recipe):
-        print(hint, file=sys.stderr)
 
 
 def _report(run: Run) -> None:

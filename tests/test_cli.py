@@ -128,7 +128,7 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--layout", "chw"], "layout: expected one of 'nchw', 'nhwc', 'tokens', got 'chw'"),
         (["--layout", "nchw", "--layout", "a=nhwc"], "layout: expected LAYER=LAYOUT, or one"),
         (["--model", "timm/vit_tiny_patch16_224"], "takes, got (3, 32, 32)"),
-        (["--images", 0], "count: expected at least one image"),
+        (["--images", 0], "--images': Input should be greater than or equal to 1"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import ImageData
 from spectralkd.losses.distiller import TeacherPasses, share_teacher
-from spectralkd.training.accelerator import compiles, replays
+from spectralkd.training.accelerator import compiles, faster_precision, replays
 from spectralkd.training.cuda_graph import Replayed, Take
 from spectralkd.training.loop import Loop
 
@@ -74,6 +75,8 @@ def run_together(
     here: list[Loop] = []
     failures: dict[Loop, FloatingPointError] = {}
     hidden = not (progress and accelerator.is_main_process)
+    if not hidden and (hint := faster_precision(recipe)):
+        tqdm.write(hint, file=sys.stderr)
     with tqdm(total=total, initial=done, unit="step", disable=hidden) as bar:
         while running := [loop for loop in loops if not loop.finished and loop not in failures]:
             at = min(loop.done for loop in running)
