@@ -120,7 +120,7 @@ def screenshots(path: Path) -> list[str]:
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as settings:
         shutil.copy(path, folder)
-        with jupyterlab(Path(folder), Path(settings)) as address, browser(1250, 1600) as context:
+        with jupyterlab(Path(folder), Path(settings)) as address, browser(1250, 3200) as context:
             page = Page(context, address, path.name)
             page.run_all()
             page.wait_for_widgets()

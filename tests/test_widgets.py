@@ -590,22 +590,10 @@ def test_a_link_holds_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (
-            None,
-            "Your turn: put your answer in place of None and run this cell again.\nStuck? Answer",
-        ),
-        (1.02, "Right. Because."),
-        (1.2, "Not yet: have another look. Look there."),
-        ("hint", "Look there."),
-        ("solution", "1. Because."),
-    ],
+    ("answer", "says"), [(None, "Your turn"), (1.02, "Right"), (1.2, "Not yet")]
 )
-def test_an_exercise(
-    answer: float | str | None, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    check(answer, 1.0, within=0.05, hint="Look there.", solution="Because.")
+def test_an_exercise(answer: float | None, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check(answer, 1.0, within=0.05)
     assert capsys.readouterr().out.startswith(says)
 
 

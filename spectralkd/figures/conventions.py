@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from spectralkd.analysis.conventions import Convention
-from spectralkd.figures.style import COLORS, DASHES, SYMBOLS, frequency_axis, layout
+from spectralkd.figures.style import frequency_axis, layout, look
 from spectralkd.figures.tables import Style, format_table
 
 
@@ -21,8 +21,7 @@ def conventions_figure(found: Sequence[Convention], title: str | None = None) ->
                 y=(each.value[1:] / each.value[1]).numpy(),
                 name=f"{each.name}: exponent {each.exponent:.2f}",
                 mode="lines+markers",
-                line={"color": COLORS[number % len(COLORS)], "dash": DASHES[number % 4]},
-                marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                **look(number),
             )
         )
     frequency_axis(figure)

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from spectralkd.analysis.sensitivity import FourierSensitivity, RingScrambling
-from spectralkd.figures.style import COLORS, SYMBOLS, layout
+from spectralkd.figures.style import layout, look
 
 Value = Literal["error", "loss"]
 _UNITS = {"error": "%", "loss": "nats"}
@@ -87,8 +87,7 @@ def scrambling_figure(
                 y=_shown(result, value).numpy(),
                 name=name,
                 mode="lines+markers",
-                line={"color": COLORS[number % len(COLORS)]},
-                marker={"size": 5, "symbol": SYMBOLS[number % 5]},
+                **look(number),
             )
         )
     figure.update_xaxes(title="scrambled ring, |k| (cycles per pixel of the layer)", range=[0, 0.5])

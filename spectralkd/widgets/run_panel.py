@@ -235,7 +235,7 @@ class RunPanel(Panel):
             self.plot.show(runs_figure(lines, colors=self._colors))
         else:
             why = "No epoch is finished yet." if lines else "Launch a run, or tick one."
-            self.plot.show(nothing(why))
+            self.plot.show(nothing(why).update_layout(height=180))
         rows = [
             (name, number, key, value)
             for name, read in lines.items()
