@@ -149,6 +149,13 @@ def complaint(call: Call, folder: Path) -> str:
         problems.append(f"status {done.returncode}")
     if len(lines) != 1 or not lines[0].startswith("spectralkd: "):
         problems.append(f"{len(lines)} lines")
+    option, value = str(call[-2:][0]), str(call[-1])
+    if option.startswith("--") and not value.startswith("--"):
+        name = {"--option": "", "--layout": "lay"}.get(option, option.split("-")[-1])
+        if name not in done.stderr:
+            problems.append("the option is not named")
+        if value not in done.stderr and option != "--option" and value != "1e999":
+            problems.append("the value is not named")
     if problems:
         return f"{' '.join(map(repr, call))}: {', '.join(problems)}: {done.stderr.strip()[-300:]}"
     return ""

@@ -126,7 +126,7 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--layout", "chw"], "layout: expected one of 'nchw', 'nhwc', 'tokens', got 'chw'"),
         (["--layout", "nchw", "--layout", "a=nhwc"], "layout: expected LAYER=LAYOUT, or one"),
         (["--model", "timm/vit_tiny_patch16_224"], "takes, got (3, 32, 32)"),
-        (["--images", 0], "count: expected at least one image"),
+        (["--images", 0], "Input should be greater than or equal to 1, got '0'"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
     ],
 )
@@ -196,6 +196,41 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
         "spectra", "--images", 60, "--weights", "alone", "--model", "wrn10_1", cwd=tmp_path
     )
     assert "wrn10_1 (weights of alone" in spectra.stdout
+
+
+def test_a_run_is_asked_to_end_by_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            stop = cli._terminated()
+            assert not stop()
+            signal.raise_signal(number)
+            assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        stop = cli._terminated()
+        signal.raise_signal(signal.SIGHUP)
+        assert not stop()
+        for world, orphaned in (("1", False), ("2", True)):
+            monkeypatch.setenv("WORLD_SIZE", world)
+            stop = cli._terminated()
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getppid", lambda: 1)
+                assert stop() == orphaned
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_terminal_without_greek_letters_shows_the_numbers() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    words = mock.patch.object(sys, "argv", ["spectralkd", "--version"])
+    with words, mock.patch.object(sys, "stdout", out):
+        cli.main()
+        print("α |k| ²", flush=True)
+    assert out.buffer.getvalue().endswith(b"\n? |k| ?\n")
 
 
 def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path) -> None:

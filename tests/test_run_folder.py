@@ -323,6 +323,8 @@ def test_table_2_from_runs_has_medians_spreads_and_the_papers_row(tmp_path: Path
     assert markdown[1].startswith("|:--")
     assert all(line.count("|") == 10 for line in markdown[:7])
     assert re.search(r"<td[^>]*> *24.40</td>", results_table(paths, "html"))
+    marked = record(tmp_path / "<b>x", None, changes={"seed": 8})
+    assert "&lt;b&gt;x" in results_table([*paths, marked], "html")
 
 
 def test_table_3_and_the_papers_numbers(tmp_path: Path) -> None:

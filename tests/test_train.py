@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -388,7 +389,7 @@ def test_a_run_that_another_process_works_on_is_refused(tmp_path: Path) -> None:
         ({"data": "imagefolder"}, "root: imagefolder needs the folder"),
         (
             {"student_model": "own_parts:patches", "image_size": 64},
-            "student: expected a network that takes im",
+            "student: expected a net",
         ),
     ],
 )
@@ -407,6 +408,22 @@ def test_a_wrong_student_is_refused_before_its_teacher_is_trained(tmp_path: Path
     with pytest.raises(ValueError, match="temperature: expected a number above 0"):
         distill(tiny(), tmp_path / "run", method="kd", options=options, progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*began with")
+def test_a_run_of_version_0_1_0_is_resumed(tmp_path: Path) -> None:
+    """Stored as it was stopped, in the second epoch; later versions must go on with it."""
+    shutil.copytree(HERE / "run_of_0_1_0", tmp_path / "old")
+    recipe = tiny(student_model="own_parts:tiny", data="own_parts:few", train_images=None)
+    old, new = (
+        train(recipe, tmp_path / name, role="student", progress=False) for name in ("old", "new")
+    )
+    assert [line["epoch"] for line in old.read_metrics()] == [1, 2]
+    for a, b in zip(old.read_metrics(), new.read_metrics(), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    ends = [load_file(run.weights_file) for run in (old, new)]
+    for name in ends[0]:
+        torch.testing.assert_close(ends[0][name], ends[1][name], rtol=1e-2, atol=1e-4)
 
 
 def test_a_resumed_run_says_what_else_has_changed(tmp_path: Path) -> None:
