@@ -117,7 +117,9 @@ def _check_words(words: list[str]) -> None:
 def _one_line(error: Exception, words: list[str]) -> str:
     lines = getattr(error, "format_message", error.__str__)().strip().splitlines()
     # An error in a process that reads images brings its traceback along, its own words last.
-    text = lines[-1] if "Traceback" in " ".join(lines) else " ".join(map(str.strip, lines))
+    text = " ".join(map(str.strip, lines))
+    if "Traceback" in text:
+        text = re.sub(r"^\w+: ", "", lines[-1])
     option = re.match("Invalid value for '(--[a-z-]+)'", text)
     if option and option[1] in words[:-1]:
         value = words[len(words) - words[::-1].index(option[1])]

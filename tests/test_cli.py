@@ -152,6 +152,12 @@ def test_wrong_pairs_of_layers_end_in_one_line(args: list[str], says: str, tmp_p
     assert says in done.stderr
 
 
+def test_a_worker_s_error_is_its_last_line() -> None:
+    said = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent\n"
+    said += "  File x\nValueError: a.jpg: not a readable image: truncated"
+    assert cli._one_line(ValueError(said), []) == "a.jpg: not a readable image: truncated"
+
+
 def test_a_traceback_can_be_shown(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data: expected one of"):
         run("--traceback", "spectra", "--data", "mnist", cwd=tmp_path)
