@@ -75,6 +75,12 @@ def test_lost_lines_are_missed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected 2 lines, as many as the checkpoint has epochs"):
         run.keep_metrics(2)
     assert run.read_metrics() == [{"epoch": 1}]
+    digest = run.metrics_digest(1)
+    run.keep_metrics(1, digest)
+    run.metrics_file.write_text('{"epoch": 9}\n')
+    with pytest.raises(ValueError, match="expected the 1 lines that the checkpoint was saved with"):
+        run.keep_metrics(1, digest)
+    assert run.read_metrics() == [{"epoch": 9}]
 
 
 def test_no_new_checkpoint_gives_way_to_damaged_ones(tmp_path: Path) -> None:
