@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import signal
 import sys
 import textwrap
@@ -97,7 +98,7 @@ def main() -> None:
         own = hasattr(error, "format_message")
         if _show_traceback or not (own or isinstance(error, known)):
             raise
-        print(f"spectralkd: {_one_line(error)}", file=sys.stderr)
+        print(f"spectralkd: {_one_line(error, sys.argv[1:])}", file=sys.stderr)
         status = 2
     finally:
         if torch.distributed.is_initialized():
@@ -117,10 +118,17 @@ def _check_words(words: list[str]) -> None:
             raise ValueError(f"{name or 'command'}: expected a value, got {value!r}")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, words: list[str]) -> str:
     lines = getattr(error, "format_message", error.__str__)().strip().splitlines()
     # An error in a process that reads images brings its traceback along, its own words last.
-    return lines[-1] if "Traceback" in " ".join(lines) else " ".join(map(str.strip, lines))
+    text = " ".join(map(str.strip, lines))
+    if "Traceback" in text:
+        text = re.sub(r"^\w+: ", "", lines[-1])
+    option = re.match("Invalid value for '(--[a-z-]+)'", text)
+    if option and option[1] in words[:-1]:
+        value = words[len(words) - words[::-1].index(option[1])]
+        text += "" if value in text else f", got {value!r}"
+    return text
 
 
 def _print_version(wanted: bool) -> None:
@@ -361,6 +369,7 @@ def train(
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
     role: Literal["teacher", "student"] = "student" if student else "teacher"
+    api.check_students([api.StudentRun(recipe, run)])  # a name that is not used yet is right, too
     _report(api.train(recipe, run, role=role, tracker=tracker, stop=_terminated()))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import competitor
 import psutil
 import torch
 from safetensors.torch import load_file, save_file
@@ -39,7 +41,7 @@ Call = tuple[object, ...]
 
 
 def nonsense_calls() -> list[Call]:
-    """Command lines that are wrong, each in one value; the second to last word names it."""
+    """Command lines that are wrong, most of them in the value of the last option."""
     calls: list[Call] = []
     commands: dict[str, Call] = {
         "train": ("train", "demo", "--student", "--run", "r", *TINY, "--epochs", 1),
@@ -57,7 +59,7 @@ def nonsense_calls() -> list[Call]:
     calls += [(*commands["distill"], "--method", m, "--option", o) for m, o in _OPTIONS]
     calls += [
         *((command, "demo", "--run", value) for command in ("train", "distill") for value in ("",)),
-        *(("train", value, "--run", "r") for value in ("", "z", "Demo")),
+        *(("train", "--run", "r", value) for value in ("", "z", "Demo")),
         *(("recipe", value) for value in ("", "z")),
         *(("recipe", "c", "--preset", value) for value in ("", "hinton")),
         *(("table", value) for value in ("", "nowhere")),
@@ -70,7 +72,7 @@ def nonsense_calls() -> list[Call]:
         ("nonsense",),
         ("train", "demo", "--run"),
         ("train", "demo"),
-        ("train", "--run", "r"),
+        ("train", "--run=r"),
         ("train", "demo", "--run", "r", "--nonsense"),
     ]
     return calls
@@ -149,6 +151,18 @@ def complaint(call: Call, folder: Path) -> str:
         problems.append(f"status {done.returncode}")
     if len(lines) != 1 or not lines[0].startswith("spectralkd: "):
         problems.append(f"{len(lines)} lines")
+    option, value = str(call[-2:][0]), str(call[-1])
+    if option.startswith("--") and not value.startswith("--"):
+        name = {"--option": "", "--layout": "lay"}.get(option, option.split("-")[-1])
+        if name not in done.stderr:
+            problems.append("the option is not named")
+        parts = re.split("[=/]", value)
+        if (
+            not any(part in done.stderr for part in parts)
+            and option != "--option"
+            and value != "1e999"
+        ):
+            problems.append("the value is not named")
     if problems:
         return f"{' '.join(map(repr, call))}: {', '.join(problems)}: {done.stderr.strip()[-300:]}"
     return ""
@@ -167,39 +181,28 @@ def _python(*words: object) -> subprocess.Popen[bytes]:
     )
 
 
-_COMPETITOR = """
-import sys
-from spectralkd.training.api import train
-from spectralkd.training.recipes import get_recipe
-recipe = get_recipe("demo", epochs=4, batch_size=20, train_images=60, validation_images=40,
-                    checkpoint_seconds=0.0, student_model="own_parts:tiny")
-train(recipe, sys.argv[1], role="student", progress=False)
-"""
-
-
 def compete(folder: Path, seed: int, kills: int = 3) -> str:
     """Two processes of one command in one folder, killed at random; what went wrong, if so."""
-    chance, run = random.Random(seed), Run(folder / "run")
+    chance, run, whole = random.Random(seed), Run(folder / "run"), Run(folder / "whole")
     for number in range(kills + 1):
-        both = [_python("-c", _COMPETITOR, run.path) for _ in range(2)]
+        both = [competitor.start(run.path) for _ in range(2)]
         if number < kills:
             end = time.monotonic() + 200
-            while not run.checkpoints() and any(p.poll() is None for p in both):
+            while not run.checkpoints() and any(process.is_alive() for process in both):
                 time.sleep(0.002)
                 if time.monotonic() > end:
                     return f"seed {seed}: nothing happened"
-            time.sleep(chance.uniform(0, 0.1))
+            time.sleep(chance.uniform(0, 0.2))
             for process in both:
-                process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM]))
+                os.kill(process.pid or -1, chance.choice([signal.SIGKILL, signal.SIGTERM]))
         for process in both:
-            process.wait(200)
+            process.join(200)
     epochs = [line["epoch"] for line in run.read_metrics()]
     if epochs != [1, 2, 3, 4] or not run.finished:
         return f"seed {seed}: epochs {epochs}, finished {run.finished}"
-    whole = folder / "whole"
-    if not Run(whole).finished:
-        _python("-c", _COMPETITOR, whole).wait(200)
-    return "" if _equal(run, Run(whole)) else f"seed {seed}: other numbers"
+    if not whole.finished:
+        competitor.start(whole.path).join(200)
+    return "" if _equal(run, whole) else f"seed {seed}: other numbers"
 
 
 def _equal(a: Run, b: Run) -> bool:

@@ -128,7 +128,7 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--layout", "chw"], "layout: expected one of 'nchw', 'nhwc', 'tokens', got 'chw'"),
         (["--layout", "nchw", "--layout", "a=nhwc"], "layout: expected LAYER=LAYOUT, or one"),
         (["--model", "timm/vit_tiny_patch16_224"], "takes, got (3, 32, 32)"),
-        (["--images", 0], "--images': Input should be greater than or equal to 1"),
+        (["--images", 0], "Input should be greater than or equal to 1, got '0'"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
     ],
 )
@@ -152,6 +152,12 @@ def test_wrong_pairs_of_layers_end_in_one_line(args: list[str], says: str, tmp_p
     done = run("distill", "demo", "--run", "r", "--teacher", "t", *args, cwd=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert says in done.stderr
+
+
+def test_a_worker_s_error_is_its_last_line() -> None:
+    said = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent\n"
+    said += "  File x\nValueError: a.jpg: not a readable image: truncated"
+    assert cli._one_line(ValueError(said), []) == "a.jpg: not a readable image: truncated"
 
 
 def test_a_traceback_can_be_shown(tmp_path: Path) -> None:
@@ -209,6 +215,41 @@ def test_methods_are_summed_by_plus() -> None:
     assert found["own.file:LogitMSE"] == {"weight": 2.0}
     with pytest.raises(ValueError, match=r"expected method.name=value with one of kd, at, got 'te"):
         cli._own_options("kd+at", ["temperature=3"])
+
+
+def test_a_run_is_asked_to_end_by_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            stop = cli._terminated()
+            assert not stop()
+            signal.raise_signal(number)
+            assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        stop = cli._terminated()
+        signal.raise_signal(signal.SIGHUP)
+        assert not stop()
+        for world, orphaned in (("1", False), ("2", True)):
+            monkeypatch.setenv("WORLD_SIZE", world)
+            stop = cli._terminated()
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getppid", lambda: 1)
+                assert stop() == orphaned
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_terminal_without_greek_letters_shows_the_numbers() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    words = mock.patch.object(sys, "argv", ["spectralkd", "--version"])
+    with words, mock.patch.object(sys, "stdout", out):
+        cli.main()
+        print("α |k| ²", flush=True)
+    assert out.buffer.getvalue().endswith(b"\n? |k| ?\n")
 
 
 def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path) -> None:

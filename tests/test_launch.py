@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -31,6 +32,7 @@ from spectralkd.training.launch import (
     start,
     stop,
 )
+from spectralkd.training.lock import locked
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run
 
@@ -178,7 +180,7 @@ def test_runs_from_the_command_line_are_shown_and_resumed_there(tmp_path: Path) 
 
 def test_a_live_run_is_known_and_stopped_however_it_was_started(tmp_path: Path) -> None:
     code = "from spectralkd.training.lock import locked; import sys, time\n"
-    code += "with locked(sys.argv[1]): print('ready', flush=True); time.sleep(600)"
+    code += "with locked(sys.argv[1], stops=True): print('ready', flush=True); time.sleep(600)"
     command = [sys.executable, "-c", code, str(tmp_path / "r")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
@@ -194,6 +196,11 @@ def test_a_live_run_is_known_and_stopped_however_it_was_started(tmp_path: Path) 
         stop(tmp_path / "r")
         assert other.wait(60) == -signal.SIGTERM
     assert run_state(tmp_path / "r").status == "stopped"
+
+
+def test_a_kernel_that_trains_is_not_ended(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ValueError, match=f"runs within process {os.getpid()}"):
+        stop(tmp_path)
 
 
 @pytest.fixture

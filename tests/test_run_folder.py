@@ -75,6 +75,12 @@ def test_lost_lines_are_missed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected 2 lines, as many as the checkpoint has epochs"):
         run.keep_metrics(2)
     assert run.read_metrics() == [{"epoch": 1}]
+    digest = run.metrics_digest(1)
+    run.keep_metrics(1, digest)
+    run.metrics_file.write_text('{"epoch": 9}\n')
+    with pytest.raises(ValueError, match="expected the 1 lines that the checkpoint was saved with"):
+        run.keep_metrics(1, digest)
+    assert run.read_metrics() == [{"epoch": 9}]
 
 
 def test_no_new_checkpoint_gives_way_to_damaged_ones(tmp_path: Path) -> None:
@@ -323,6 +329,8 @@ def test_table_2_from_runs_has_medians_spreads_and_the_papers_row(tmp_path: Path
     assert markdown[1].startswith("|:--")
     assert all(line.count("|") == 10 for line in markdown[:7])
     assert re.search(r"<td[^>]*> *24.40</td>", results_table(paths, "html"))
+    marked = record(tmp_path / "<b>x", None, changes={"seed": 8})
+    assert "&lt;b&gt;x" in results_table([*paths, marked], "html")
 
 
 def test_table_3_and_the_papers_numbers(tmp_path: Path) -> None:

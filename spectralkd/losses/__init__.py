@@ -50,5 +50,9 @@ def find_method(name: str) -> type[Method]:
 
     Raises:
         ValueError: no such method (with the nearest names).
+        TypeError: the class is none of a ``Method``.
     """
-    return find("method", name, METHODS)
+    found = find("method", name, METHODS)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise TypeError(f"method: expected a class derived from Method, got {name!r}")
+    return found

@@ -105,7 +105,13 @@ def _create(name: str, num_classes: int) -> nn.Module:
                 return family(*map(int, match.groups()), num_classes)
             except ValueError as error:
                 raise ValueError(f"model {name!r}: {error}") from None
-    return find("model", name, MODELS)(num_classes)
+    model = find("model", name, MODELS)(num_classes)
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model: expected a function that returns a network, got {name!r}, which returns "
+            f"{type(model).__name__}"
+        )
+    return model
 
 
 def pretrained_file(name: str, pretrained: str) -> Path:

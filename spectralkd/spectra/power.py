@@ -245,7 +245,8 @@ def _ring_power(maps: Tensor, window: Window) -> Tensor:
     """Ring-mean power of each map, (N, H, W) → (N, R)."""
     with torch.autocast(maps.device.type, enabled=False):
         maps = _tapered(at_least_float32(maps), window)
-        rings = cached_rings(maps.shape[-2], maps.shape[-1], maps.dtype, maps.device)
+        height, width = maps.shape[-2:]
+        rings = cached_rings(height, width, maps.dtype, maps.device)
         modes = rings.transform(maps)
         return rings.mean(modes.square() if modes.requires_grad else modes.square_())
 
@@ -255,7 +256,8 @@ def _image_power(maps: Tensor, window: Window) -> Tensor:
     count, channels = maps.shape[:2]
     with torch.autocast(maps.device.type, enabled=False):
         flat = _tapered(at_least_float32(maps.contiguous().flatten(0, 1)), window)
-        rings = cached_rings(flat.shape[-2], flat.shape[-1], flat.dtype, flat.device)
+        height, width = flat.shape[-2:]
+        rings = cached_rings(height, width, flat.dtype, flat.device)
         if channels * rings.count < _MANY_RINGS:
             return _ring_power(flat, "none").unflatten(0, (count, channels)).mean(1)
         power = rings.transform(flat).square_().unflatten(0, (count, channels)).mean(1)

@@ -313,7 +313,7 @@ def _run(
     with ExitStack() as stack:
         if accelerator.is_main_process:
             for loop, config in loops:
-                stack.enter_context(locked(loop.folder.path))
+                stack.enter_context(locked(loop.folder.path, stops=stop is not None))
                 loop.folder.claim(config, FREE_FIELDS, accelerator.num_processes)
         accelerator.wait_for_everyone()
         # Another process may have finished a run while this one was getting ready.

@@ -202,13 +202,16 @@ def stop(run: str | Path) -> None:
     """Ask a run of this machine to end, however it was started; it saves its state first.
 
     Raises:
-        ValueError: it is not running, or runs on another machine.
+        ValueError: it is not running, runs on another machine, or in a program, such as a
+            notebook's kernel, that would not save it.
     """
     path = Path(run)
     known = holder(path)
     process = process_of(known) if known else None
     if known and known.process > 0 and not process:
         raise ValueError(f"run: {path} runs on {known.machine}; stop it there")
+    if known and process and not known.stops:
+        raise ValueError(f"run: {path} runs within process {known.process}; interrupt it there")
     if not process:  # it may be on its way there; the launcher would not pass the signal on
         launcher, *children = _processes(path) or [None]
         process = next(iter(children), launcher)

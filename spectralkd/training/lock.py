@@ -2,7 +2,8 @@
 
 The operating system holds the lock, on the open file ``run.lock``, and releases it however its
 process ends: no lock is ever stale, and a copy of the folder is not locked. The file says who
-holds it: ``machine``, ``process``, and ``created``, the time at which that process began.
+holds it: ``machine``, ``process``, ``created``, the time at which that process began, and whether
+it ``stops`` on SIGTERM with its state saved.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ _held: set[int] = set()
 
 
 class Holder(NamedTuple):
-    """Who works in a folder: machine, process number, and when that process began."""
+    """Who works in a folder; fields as at the top of this module."""
 
     machine: str
     process: int
     created: float
+    stops: bool = False
 
 
 class InUse(ValueError):
@@ -38,8 +40,11 @@ class InUse(ValueError):
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, *, stops: bool = False) -> Iterator[None]:
     """Hold a run's folder, which is made where it is missing.
+
+    Args:
+        stops: whether this process ends on SIGTERM with its state saved.
 
     Raises:
         InUse: another process, or another run of this one, holds it; names it.
@@ -54,7 +59,7 @@ def locked(folder: str | Path) -> Iterator[None]:
             if time.monotonic() > end:
                 raise InUse(f"run: {path} is in use by {_words(_read(file))}; stop it first")
             time.sleep(0.01)
-        mine = Holder(platform.node(), os.getpid(), psutil.Process().create_time())
+        mine = Holder(platform.node(), os.getpid(), psutil.Process().create_time(), stops)
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(mine._asdict()).encode(), 0)
         yield
@@ -83,7 +88,7 @@ def process_of(holder: Holder) -> psutil.Process | None:
         same = abs(process.create_time() - holder.created) < 2
         here = holder.machine == platform.node()
         return process if here and same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.Error, ValueError, OverflowError):
+    except (psutil.Error, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -98,8 +103,8 @@ def _try(file: int, kind: int) -> bool:
 def _read(file: int) -> Holder:
     try:
         about = json.loads(os.pread(file, 4096, 0))
-        return Holder(str(about["machine"]), int(about["process"]), float(about["created"]))
-    except (ValueError, KeyError, TypeError):  # it is just being written
+        return Holder(**about)
+    except (ValueError, TypeError):  # it is just being written
         return Holder("", -1, 0.0)
 
 

@@ -120,7 +120,8 @@ class Loop:
             self.saved_rng = own["rng"]
             self.distiller.load_state_dict(self.state["distiller"])
         if self.accelerator.is_main_process:
-            self.folder.keep_metrics(self.at.lines)
+            digest = self.state.get("metrics_sha256") if self.state else None
+            self.folder.keep_metrics(self.at.lines, digest)
             kwargs = tracker_settings(self.folder.path) if self.accelerator.log_with else {}
             self.accelerator.init_trackers("spectralkd", _flat(self.recipe), kwargs)
         self.accelerator.wait_for_everyone()
@@ -180,6 +181,7 @@ class Loop:
                 self.done,
                 {
                     "position": asdict(self.at),
+                    "metrics_sha256": self.folder.metrics_digest(self.at.lines),
                     "processes": processes,
                     "distiller": self.distiller.state_dict(),
                     "optimizer": self.step.optimizer.state_dict() if self.step else None,

@@ -189,11 +189,15 @@ class Run:
             raise ValueError(f"{self.metrics_file}: expected a line an epoch, got none")
         return lines[-1]
 
-    def keep_metrics(self, count: int) -> None:
+    def metrics_digest(self, count: int) -> str:
+        """SHA-256 of the first ``count`` lines, for ``keep_metrics``."""
+        return _digest(json.dumps(self.read_metrics()[:count]).encode())
+
+    def keep_metrics(self, count: int, digest: str | None = None) -> None:
         """Drop the lines after the first ``count``: their epochs will be run again.
 
         Raises:
-            ValueError: there are fewer.
+            ValueError: there are fewer, or they are not those of the ``digest``, if given.
         """
         lines = self.read_metrics()
         if len(lines) < count:
@@ -201,6 +205,11 @@ class Run:
                 f"{self.metrics_file}: expected {count} lines, as many as the checkpoint has "
                 f"epochs, got {len(lines)}; restore them, or remove the checkpoints to train from "
                 f"the start"
+            )
+        if digest and digest != self.metrics_digest(count):
+            raise ValueError(
+                f"{self.metrics_file}: expected the {count} lines that the checkpoint was saved "
+                f"with, got others; restore them from a copy"
             )
         text = "".join(json.dumps(line) + "\n" for line in lines[:count])
         write_whole(self.metrics_file, text.encode())
