@@ -13,7 +13,6 @@ import base64
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -43,7 +42,8 @@ def render(path: Path) -> None:
     place = {"metadata": {"path": str(path.parent)}}
     NotebookClient(fresh, timeout=600, kernel_name="python3", resources=place).execute()
     fresh.metadata.pop("widgets", None)
-    widgets = iter(screenshots(path) if any(map(shows_widget, fresh.cells)) else ())
+    last = max((n for n, cell in enumerate(fresh.cells) if shows_widget(cell)), default=None)
+    widgets = iter(() if last is None else screenshots(stored, last, path.name))
     for before, cell in zip(stored.cells, fresh.cells, strict=True):
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -113,15 +113,17 @@ def look_alike(one: str, other: str) -> bool:
     return a.shape == b.shape and float((np.abs(a - b) > 32).mean()) < 1e-3
 
 
-def screenshots(path: Path) -> list[str]:
-    """Pictures of a notebook's widgets, in order, as JupyterLab shows them."""
+def screenshots(notebook: NotebookNode, last: int, name: str) -> list[str]:
+    """Pictures of the widgets in the cells up to the last, in order, as JupyterLab shows them."""
     sys.path.append(str(HERE.parent / "tests"))
     from lab import Page, browser, jupyterlab
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as settings:
-        shutil.copy(path, folder)
+        part = deepcopy(notebook)
+        part.cells = part.cells[: last + 1]
+        nbformat.write(part, Path(folder) / name)
         with jupyterlab(Path(folder), Path(settings)) as address, browser(1250, 3200) as context:
-            page = Page(context, address, path.name)
+            page = Page(context, address, name)
             page.run_all()
             page.wait_for_widgets()
             return [smaller(shot) for shot in page.shots()]

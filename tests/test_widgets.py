@@ -34,6 +34,7 @@ from spectralkd.training.launch import RunState
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run
 from spectralkd.widgets import measurements, run_panel
+from spectralkd.widgets.background import Cancelled, Job
 from spectralkd.widgets.base import csv_link
 from spectralkd.widgets.exercise import check
 from spectralkd.widgets.explorer import SpectrumExplorer
@@ -244,6 +245,13 @@ def test_what_is_no_longer_wanted_is_cancelled_and_says_so(photos: ImageArray) -
     begun = time.monotonic()
     asyncio.run(asyncio.wait_for(in_a_kernel(), 60))
     assert time.monotonic() - begun < 30  # two passes of the slow network would take longer
+
+
+def test_a_job_cancelled_while_layouts_are_found_out_is_no_failure() -> None:
+    job, net = Job([], ""), nn.Sequential(nn.Conv2d(3, 3, 3))
+    job.cancelled.set()
+    with pytest.raises(Cancelled), job.watched(net, batches=1):
+        layer_views(net, [torch.rand(2, 3, 8, 8)], ["0"], progress=False)
 
 
 def test_two_explorers_live_beside_each_other(model: nn.Module, photos: ImageArray) -> None:

@@ -18,8 +18,8 @@ T = TypeVar("T")
 _SECONDS = 0.2  # between two messages to the page
 
 
-class Cancelled(Exception):
-    """A job was told to end."""
+class Cancelled(BaseException):
+    """A job was told to end; no ``except Exception`` on the way takes it for an error."""
 
     def __str__(self) -> str:
         return "cancelled"
@@ -206,5 +206,5 @@ def _outcome(work: Callable[[Job], T], job: Job) -> T | BaseException:
     try:
         job.advance(0)
         return work(job)
-    except Exception as error:
+    except (Exception, Cancelled) as error:
         return error
