@@ -608,7 +608,7 @@ def several(folder: Path, *options: object) -> subprocess.Popen[str]:
         [sys.executable, "-m", *map(str, command)],
         env=os.environ | known,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
@@ -630,7 +630,9 @@ def test_several_processes_end_together_with_their_state_saved(tmp_path: Path) -
     workers = psutil.Process(launcher.pid).children(recursive=True)
     (other,) = (w for w in workers if w.pid != main.process and "spectralkd" in w.cmdline())
     other.send_signal(signal.SIGTERM)  # any of them
-    assert launcher.wait(60) != 0
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0
+    assert said.count("stopped; the same command resumes it") == 2
     state = run.load_checkpoint()
     assert state is not None
     assert len(state["processes"]) == 2
