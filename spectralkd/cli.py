@@ -88,10 +88,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without α still shows the numbers
     try:
         _check_words(sys.argv[1:])
-        status = app(standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except Stopped as stopped:
         print(f"spectralkd: {stopped}", file=sys.stderr)
-        status = 130 if _signals[0] == signal.SIGINT else 143
+        status = 130 if signal.SIGINT in _signals else 143
     except Exception as error:
         # The command line's own errors show themselves; others here are wrong inputs.
         known = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)

@@ -239,7 +239,7 @@ def _launch(run: Path) -> subprocess.Popen[bytes]:
         *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2),
         *("--num_machines", 1, "--main_process_port", 0, "--mixed_precision", "no"),
         *("--dynamo_backend", "no", "-m", "spectralkd", "train", "demo", "--student"),
-        *("--run", run, *parts, "--checkpoint-seconds", 1e6, "--epochs", 400),
+        *("--run", run, *parts, "--checkpoint-seconds", 1e6, "--epochs", 200),
     )
 
 

@@ -26,6 +26,8 @@ from spectralkd.losses import METHODS
 from spectralkd.models import create_model
 from spectralkd.training.recipes import get_recipe, read_settings, recipe_like
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
 
 class Done(NamedTuple):
     returncode: int
@@ -36,7 +38,7 @@ class Done(NamedTuple):
 def run(*args: object, cwd: Path) -> Done:
     """``spectralkd ARGS`` in a folder, without the seconds that a fresh interpreter imports for."""
     out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
-    on_term, status = signal.getsignal(signal.SIGTERM), 0
+    status, handlers = 0, [(number, signal.getsignal(number)) for number in SIGNALS]
     os.chdir(cwd)
     try:
         with (
@@ -50,7 +52,8 @@ def run(*args: object, cwd: Path) -> Done:
         status = int(end.code or 0)
     finally:
         os.chdir(before)
-        signal.signal(signal.SIGTERM, on_term)
+        for number, handler in handlers:
+            signal.signal(number, handler)
     return Done(status, out.getvalue(), err.getvalue())
 
 
@@ -218,29 +221,23 @@ def test_methods_are_summed_by_plus() -> None:
 
 
 def test_a_run_is_asked_to_end_by_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number in numbers:
-            stop = cli._terminated()
-            assert not stop()
-            signal.raise_signal(number)
-            assert stop()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    for number in SIGNALS:
         stop = cli._terminated()
-        signal.raise_signal(signal.SIGHUP)
         assert not stop()
-        for world, orphaned in (("1", False), ("2", True)):
-            monkeypatch.setenv("WORLD_SIZE", world)
-            stop = cli._terminated()
-            with monkeypatch.context() as patch:
-                patch.setattr(os, "getppid", lambda: 1)
-                assert stop() == orphaned
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.raise_signal(number)
+        assert stop()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    stop = cli._terminated()
+    signal.raise_signal(signal.SIGHUP)
+    assert not stop()
+    for world, orphaned in (("1", False), ("2", True)):
+        monkeypatch.setenv("WORLD_SIZE", world)
+        stop = cli._terminated()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getppid", lambda: 1)
+            assert stop() == orphaned
 
 
 def test_a_terminal_without_greek_letters_shows_the_numbers() -> None:

@@ -56,13 +56,13 @@ def test_the_command_asks_for_the_very_recipe(monkeypatch: pytest.MonkeyPatch) -
     words = launch_command(Launch(Path("r"), recipe, method="at", teacher=Path("t")))
     assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(cli.api, "distill", lambda *args, **kw: asked.update(kw, args=args))
-    monkeypatch.setattr(cli, "_report", lambda run: None)
+    monkeypatch.setattr(
+        cli.api, "distill_together", lambda *args, **_: asked.update(args=args) or [])  # fmt: skip
     done = CliRunner().invoke(cli.app, words[words.index("distill") :])
     assert done.exit_code == 0, done.output
-    assert asked["args"] == (recipe, Path("r"))
-    assert (asked["method"], asked["teacher"]) == ("at", Path("t"))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    (student,), teacher = asked["args"]
+    assert (student.recipe, student.run, student.method) == (recipe, Path("r"), "at")
+    assert teacher == Path("t")
 
 
 def test_several_processes_meet_at_the_port() -> None:

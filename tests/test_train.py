@@ -672,13 +672,14 @@ def several(folder: Path, *options: object) -> subprocess.Popen[str]:
     )
     place = os.pathsep.join([str(HERE.parent), str(HERE)])
     known = {"PYTHONPATH": place, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, command)],
-        env=os.environ | known,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with folder.with_suffix(".log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)],
+            env=os.environ | known,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
 
 
 def wait_for(what: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
@@ -699,6 +700,8 @@ def test_several_processes_end_together_with_their_state_saved(tmp_path: Path) -
     (other,) = (w for w in workers if w.pid != main.process and "spectralkd" in w.cmdline())
     other.send_signal(signal.SIGTERM)  # any of them
     assert launcher.wait(60) != 0
+    said = run.path.with_suffix(".log").read_text()
+    assert said.count("stopped; the same command resumes it") == 2
     state = run.load_checkpoint()
     assert state is not None
     assert len(state["processes"]) == 2
