@@ -563,7 +563,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path: Path) -> None
 def test_a_teacher_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="teacher: expected a run's folder or a file"):
         distill(tiny(), tmp_path / "a", teacher=tmp_path / "none", progress=False)
-    Run(tmp_path / "begun")
+    (tmp_path / "begun").mkdir()
     with pytest.raises(ValueError, match="begun is not a finished run"):
         distill(tiny(), tmp_path / "b", teacher=tmp_path / "begun", progress=False)
     train(tiny(epochs=1), tmp_path / "t", progress=False)
