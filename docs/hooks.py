@@ -53,7 +53,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     if not page.file.src_uri.endswith(".ipynb"):
         return html
     html = re.sub(r'href="(?:notebooks/)?(\w+)\.ipynb"', r'href="../\1/"', html)
-    return html.replace('href="../README.md"', 'href="../../"')
+    return re.sub(r'href="\.\./docs/(\w+)\.md', r'href="../../\1/', html)
 
 
 def _beside(uri: str) -> bool:
