@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import textwrap
+import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,7 +46,15 @@ from spectralkd.models import create_model
 from spectralkd.models.features import Statistics, check_layers
 from spectralkd.models.layout import Layout, Layouts
 from spectralkd.models.weights import load_weights
-from spectralkd.reproduction.demo import HOW_MEASURED, demo_table, run_demo, write_demo
+from spectralkd.reproduction.demo import (
+    STUDENT_IMAGES,
+    demo_table,
+    differences,
+    how_measured,
+    run_demo,
+    seeds_table,
+    write_demo,
+)
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.reproduction.records import Size
@@ -534,17 +543,43 @@ def table(
 @_recipe_command(fixed="demo")
 def demo(
     recipe: Recipe,
-    run: Annotated[Path, typer.Option(help="Folder of the three runs.")] = Path("runs/demo"),
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Method to run beside spectral, such as overhaul; may be repeated."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions, with seeds from --seed on.")] = 1,
+    student_images: Annotated[
+        int, typer.Option(help="Number of the teacher's images that the student sees.")
+    ] = STUDENT_IMAGES,
+    run: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/demo"),
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("demo.html"),
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser if there is one.")
+    ] = True,
 ) -> None:
-    """Spectra, a teacher, and a student with and without it, in minutes and offline."""
+    """What a teacher gives a student that sees few images: in two minutes, offline."""
     _check_output(output)
-    result = run_demo(recipe, run, stop=_terminated())
+    methods = list(dict.fromkeys(("spectral", *(method or ()))))
+    result = run_demo(recipe, run, methods, seeds, student_images, stop=_terminated())
     print(demo_table(result))
-    print(f"\n{textwrap.fill(HOW_MEASURED, 90)}")
+    if seeds > 1:
+        print(f"\n{seeds_table(result)}")
+    print()
+    for text in (*differences(result), f"\n{how_measured(result)}"):
+        print(textwrap.fill(text, 90, replace_whitespace=False))
     if report.has_plotly():
         write_demo(result, output)
-        print(f"Interactive plots: {output}")
+        print(f"\nInteractive plots: {output}")
+        if open_page and _has_display():
+            webbrowser.open(output.resolve().as_uri())
+
+
+def _has_display() -> bool:
+    """Whether a person sits at this terminal, with a screen."""
+    screen = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return screen and sys.stdout.isatty() and not os.environ.get("CI")
 
 
 # Those received since a run began.

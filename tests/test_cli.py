@@ -271,13 +271,16 @@ def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path) -> None:
 
 
 def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
-    done = run("demo", *TINY, cwd=tmp_path)
+    options = ("--student-images", 15, "--no-open")
+    done = run("demo", *options, *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line.split("  ")[0] for line in done.stdout.splitlines()[2:6]]
     assert names == ["teacher", "student alone", "student, spectral", "(the images)"]
+    assert "sees 15 of these crops" in " ".join(done.stdout.split())
     page = (tmp_path / "demo.html").read_text()
-    assert page.count('class="plotly-graph-div"') == 5
+    assert page.count('class="plotly-graph-div"') == 6
     assert re.search(r"<td>student, spectral\s*</td>", page)
+    assert "data:image/png;base64," in page
 
 
 @pytest.mark.parametrize(

@@ -245,9 +245,9 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
         assert "top1_error" in record["metrics"][-1]
 
 
-def test_readme_shows_the_small_records() -> None:
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    assert record_table(read_records("small"), style="markdown") in readme
+def test_the_documents_show_the_small_records() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "study.md").read_text()
+    assert record_table(read_records("small"), style="markdown") in page
 
 
 def test_each_cell_of_the_table_is_computed_from_records() -> None:

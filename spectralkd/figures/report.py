@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+# Wide tables and rows of panels scroll by themselves: the page never is wider than a phone.
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em }
-table { border-collapse: collapse; margin: 1em 0 }
+h1 { line-height: 1.2 }
+h2 { margin: 1.8em 0 .4em }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
 th, td { padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left; white-space: nowrap }
+.figure { overflow-x: auto }
+.panels > div { min-width: 640px }
 """
 
 
@@ -32,19 +37,34 @@ def write_report(
     Args:
         path: of the file.
         title: of the page.
-        sections: (heading, body) in order; a body is an HTML fragment or a plotly figure.
+        sections: (heading, body) in order; a body is an HTML fragment or a plotly figure, drawn
+            as wide as the page. An empty heading is left out.
     """
     parts, script = [], True
     for heading, body in sections:
-        parts.append(f"<h2>{html.escape(heading)}</h2>")
+        if heading:
+            parts.append(f"<h2>{html.escape(heading)}</h2>")
         if isinstance(body, str):
             parts.append(body)
         else:
-            parts.append(body.to_html(full_html=False, include_plotlyjs=script))
+            panels = " panels" if "xaxis2" in body.layout else ""
+            parts.append(f'<div class="figure{panels}">{_fitted(body, script)}</div>')
             script = False
     Path(path).write_text(
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n",
         encoding="utf-8",
     )
+
+
+def _fitted(figure: go.Figure, script: bool) -> str:
+    """A figure that takes the width of the page, with its legend below."""
+    fitted = type(figure)(figure)
+    fitted.update_layout(width=None, autosize=True, margin_l=60)
+    fitted.update_layout(legend={"orientation": "h", "yref": "container", "y": 0, "x": 0})
+    entries = sum(trace.showlegend is not False and bool(trace.name) for trace in fitted.data)
+    fitted.update_layout(height=(figure.layout.height or 450) + 22 * entries)
+    fitted.update_layout(margin_b=60 + 22 * entries)
+    return fitted.to_html(full_html=False, include_plotlyjs=script, config={"responsive": True})

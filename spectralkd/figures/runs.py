@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from spectralkd.figures.style import layout, look, slots
+from spectralkd.figures.style import COLORS, layout, look, slots
 
 _NO_TERMS = {
     *("phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"),
@@ -42,6 +42,48 @@ def curves_figure(
     figure.update_xaxes(title="epoch", rangemode="tozero")
     figure.update_yaxes(title=label, rangemode="tozero")
     figure.update_layout(**layout(title))
+    return figure
+
+
+def errors_figure(errors: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> go.Figure:
+    """Top-1 errors of networks as bars of their means, with a point for each seed.
+
+    Args:
+        errors: in percent, one a seed, by the network's name.
+        seeds: their numbers.
+    """
+    names, means = list(errors), [sum(values) / len(values) for values in errors.values()]
+    figure = go.Figure(
+        go.Bar(
+            x=means,
+            y=names,
+            orientation="h",
+            marker={"color": [COLORS[n % len(COLORS)] for n in range(len(names))]},
+            text=[f"{mean:.1f} %" for mean in means],
+            textposition="inside",
+            insidetextanchor="start",
+            textfont={"size": 18, "color": "white"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    if len(seeds) > 1:
+        points = [(e, name, s) for name in names for e, s in zip(errors[name], seeds, strict=True)]
+        figure.add_trace(
+            go.Scatter(
+                x=[error for error, _, _ in points],
+                y=[name for _, name, _ in points],
+                text=[f"seed {seed}: {error:.2f} %" for error, _, seed in points],
+                mode="markers",
+                marker={"color": "black", "symbol": "line-ns-open", "size": 14},
+                hoverinfo="text",
+                name="a seed",
+            )
+        )
+    figure.update_xaxes(title="top-1 error (%)", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(**layout(None))
+    figure.update_layout(height=110 + 60 * len(names))
     return figure
 
 
