@@ -337,7 +337,7 @@ def test_a_recipe_is_printed_as_a_file_and_read_again(tmp_path: Path) -> None:
 
 def test_a_run_like_another(tmp_path: Path) -> None:
     """All settings of the first but its seed, a weight of the recipe and an option."""
-    save_file(create_model("wrn10_2", 15).state_dict(), tmp_path / "t.safetensors")
+    save_file(create_model("wrn16_2", 15).state_dict(), tmp_path / "t.safetensors")
     teacher = ("--teacher", "t.safetensors")
     first = run(
         *("distill", "demo", "--method", "kd+spectral", "--run", "a", *teacher, *TINY),
