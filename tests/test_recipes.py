@@ -108,10 +108,10 @@ def test_any_field_can_be_changed_and_schedules_follow_the_epochs() -> None:
             lambda: get_recipe("c", seed=2**70),
             r"seed: expected a whole number in \[0, 4294967295\]",
         ),
-        (lambda: get_recipe("c", train_images=0), "train_images: expected a whole number of at le"),
+        (lambda: get_recipe("c", train_images=0), "train_images: expected a whole number in"),
         (
             lambda: get_recipe("c", batch_size=1),
-            "batch_size: expected a whole number of at least 2",
+            "batch_size: expected a whole number in",
         ),
         (lambda: get_recipe("c", root=""), "root: expected a name, got ''"),
         (lambda: get_recipe("c", student_model="a\0b"), "student_model: expected a name"),
