@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
 
+from spectralkd.analysis.bands import band_grid
 from spectralkd.data import load_data
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata
 from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import records, study
+from spectralkd.reproduction.comparison import interval, recount
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.lists import study_jobs
@@ -30,9 +34,11 @@ from spectralkd.reproduction.records import (
     write_record,
 )
 from spectralkd.reproduction.study import run_study, study_state
-from spectralkd.spectra.power import RadialPowerSpectrum
+from spectralkd.spectra.power import RadialPowerSpectrum, with_ring
 from spectralkd.training.evaluate import evaluate
 from spectralkd.training.recipes import Recipe, get_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_full_list_has_every_cell_of_table_2_and_every_method() -> None:
@@ -246,8 +252,30 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
 
 
 def test_the_documents_show_the_small_records() -> None:
-    page = (Path(__file__).resolve().parents[1] / "docs" / "study.md").read_text()
+    page = (ROOT / "docs" / "study.md").read_text()
     assert record_table(read_records("small"), style="markdown") in page
+
+
+def test_what_the_readme_says_of_the_paper_follows_from_records_and_notebooks() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    stored = read_records("small")["spectra-wrn16_2"]["spectra"]["images"]
+    grid = band_grid(with_ring(spectrum_from_json(stored), "jacobian"))
+    inside = grid[grid.isfinite()]
+    assert f"from −{-inside.max():.1f} to −{-inside.min():.1f}" in readme
+    wins = [sum(d < 0 for d in row) for row in recount().values()]
+    mean = interval(list(recount()["its authors' Overhaul"]))
+    assert f"in {wins[0]} of 6 setups" in readme
+    assert f"in {wins[1]} of 6 by that" in readme
+    assert f"−{-mean.mean:.2f} points" in readme
+    assert f"interval −{-mean.low:.2f} to +{mean.high:.2f}" in readme
+    cells = nbformat.read(ROOT / "notebooks/03_activation_spectra.ipynb", as_version=4).cells
+    said = "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
+    changed = {
+        stage: [int(n) for n in numbers.split()]
+        for stage, numbers in re.findall(r"(group\d): answers changed .*?: ([\d ]+)", said)
+    }
+    assert f"at most {max(changed['group3'])} % of its answers" in readme
+    assert f"{min(changed['group1'])} to {max(changed['group1'])} %" in readme
 
 
 def test_each_cell_of_the_table_is_computed_from_records() -> None:
