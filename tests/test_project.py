@@ -136,7 +136,7 @@ def test_the_reference_has_every_module() -> None:
 
 
 def test_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().split()) < 1300  # tables and code among them
+    assert len((ROOT / "README.md").read_text().split()) < 1450  # tables and code among them
 
 
 def test_readme_names_every_methods_file_and_test() -> None:
