@@ -194,7 +194,7 @@ def compete(folder: Path, seed: int, kills: int = 3) -> str:
                     return f"seed {seed}: nothing happened"
             time.sleep(chance.uniform(0, 0.2))
             for process in both:
-                os.kill(process.pid or -1, chance.choice([signal.SIGKILL, signal.SIGTERM]))
+                chance.choice([process.kill, process.terminate])()
         for process in both:
             process.join(200)
     epochs = [line["epoch"] for line in run.read_metrics()]

@@ -221,10 +221,10 @@ def test_shipped_weights_have_the_error_they_say(file: Path, data_root: Path) ->
     model = create_model(network, pretrained=pretrained)
     about = read_metadata(file)
     if network != "wrn28_4":
-        images = load_data("cifar100", root=data_root)
+        images = load_data("cifar100", root=data_root).subset(2000)
         top1, top5, _ = evaluate(model, images)
-        assert top1 == pytest.approx(about["top1_error"], abs=0.1)
-        assert top5 == pytest.approx(about["top5_error"], abs=0.1)
+        assert top1 == pytest.approx(about["top1_error"], abs=3.5)  # three standard errors
+        assert top5 == pytest.approx(about["top5_error"], abs=3.5)
     assert about["config"]["recipe"]["data"] == "cifar100"
 
 
