@@ -158,8 +158,8 @@ def seeds_table(demo: Demo, style: Style = "text") -> str:
 def differences(demo: Demo) -> list[str]:
     """How much better each network is than the student alone, against the spread over seeds.
 
-    A difference counts as larger than the spread if its mean is more than twice the standard
-    deviation, over seeds, of the difference at one seed.
+    With three seeds or more, a difference counts as larger than the spread if its mean is more
+    than twice the standard deviation, over seeds, of the difference at one seed.
     """
     said = []
     for name, errors in demo.errors.items():
@@ -169,7 +169,7 @@ def differences(demo: Demo) -> list[str]:
         mean = statistics.mean(points)
         text = f"{name}: {abs(mean):.1f} points {'better' if mean >= 0 else 'worse'}"
         text += f" than the {ALONE}"
-        if len(points) > 1:
+        if len(points) > 2:
             spread = statistics.stdev(points)
             within = "beyond" if abs(mean) > 2 * spread else "within"
             text += (
