@@ -29,7 +29,7 @@ from spectralkd.training.run_folder import Run
 
 # The teacher begins with weights that come with the package, and so needs little training.
 PRETRAINED, TEACHER_EPOCHS, TEACHER_LR = "cifar100-small", 2, 0.02
-STUDENT_IMAGES = 60
+STUDENT_IMAGES = 150
 MEASURED_IMAGES = 500
 TEACHER, ALONE = "teacher", "student alone"
 
@@ -253,12 +253,14 @@ def _teach(
 
 
 def _task(recipe: Recipe, few: int, training: ImageData, validation: ImageData) -> str:
+    crops = "gray, tinted, noisy, turned crop" if recipe.data == "photos-hard" else "crop"
     return (
-        f"The task: from which of {len(validation.classes)} photographs is a crop? The teacher "
+        f"The task: from which of {len(validation.classes)} photographs is a {crops}? The teacher "
         f"({recipe.teacher_model}) was trained on CIFAR-100, then on {len(training):,} labeled "
         f"crops of one half of each photograph; the student ({recipe.student_model}), alone or "
         f"distilled, sees {few} of these crops and no others. Errors are on "
-        f"{len(validation):,} crops of the other halves."
+        f"{len(validation):,} crops of the other halves; guessing gives "
+        f"{100 - 100 / len(validation.classes):.1f} %."
     )
 
 
