@@ -18,8 +18,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from spectralkd.data import DATASETS, load_data
 from spectralkd.data.folder import open_image
-from spectralkd.data.images import ImageData, normalized
-from spectralkd.data.photos import LARGEST, PHOTOS, photographs, photos
+from spectralkd.data.images import ImageArray, ImageData, normalized
+from spectralkd.data.photos import LARGEST, PHOTOS, hard_photos, photographs, photos
 from spectralkd.spectra.power import RadialPowerSpectrum
 from spectralkd.spectra.powerlaw import fit_power_law
 
@@ -91,6 +91,32 @@ def test_photos_refuse_sizes_that_they_cannot_give() -> None:
     for side in (7, LARGEST + 1):
         with pytest.raises(ValueError, match=f"image_size: expected 8 to 437 .* got {side}"):
             load_data("photos", image_size=side)
+
+
+def test_hard_photos_are_the_same_crops_without_their_color_and_brightness() -> None:
+    for split in ("train", "validation"):
+        plain, hard = photos(split), load_data("photos-hard", split)  # type: ignore[arg-type]
+        assert isinstance(hard, ImageArray)
+        assert torch.equal(hard.labels, plain.labels)
+        assert torch.equal(hard.images, hard_photos(split).images)
+
+        def by_class(data: ImageArray) -> torch.Tensor:
+            means = data.images.float().mean((1, 2))  # of each channel of each crop
+            own = torch.stack([means[data.labels == c].mean(0) for c in range(15)])
+            return own.var(0).mean() / means.var(0).mean()
+
+        # How much of the variance of crops' colors lies between photographs.
+        assert by_class(plain) > 0.4
+        assert by_class(hard) < 0.02
+    # Each crop still is its photograph's: the correlation of its gray values over some turn.
+    gray = [d.images[::50].float().mean(-1) for d in (photos(), hard_photos())]
+    found = []
+    for a, b in zip(*gray, strict=True):
+        turned = [torch.rot90(b, turn).flatten() for turn in range(4)]
+        found.append(
+            max(float(torch.corrcoef(torch.stack([a.flatten(), t]))[0, 1]) for t in turned)
+        )
+    assert sorted(found)[len(found) // 2] > 0.7
 
 
 def test_photographs_are_whole() -> None:

@@ -53,6 +53,7 @@ HERE = Path(__file__).resolve().parent
 def tiny(**changes: Any) -> Recipe:
     """A run of seconds."""
     settings = {
+        "data": "photos",
         "epochs": 2,
         "batch_size": 20,
         "train_images": 100,
@@ -100,8 +101,18 @@ def test_the_loop_does_what_a_plain_loop_does(tmp_path: Path) -> None:
 
 
 def test_a_teacher_learns_the_photographs(tmp_path: Path) -> None:
-    recipe = get_recipe("demo", teacher_model="wrn10_2", epochs=3, train_images=600)
-    run = train(recipe, tmp_path, progress=False)
+    run = train(
+        get_recipe(
+            "demo",
+            data="photos",
+            teacher_model="wrn10_2",
+            batch_size=50,
+            epochs=3,
+            train_images=600,
+        ),
+        tmp_path,
+        progress=False,
+    )
     lines = run.read_metrics()
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
     assert lines[-1]["top1_error"] < 60  # of 15 classes: chance is 93

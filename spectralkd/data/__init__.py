@@ -1,6 +1,7 @@
 """Image data sets by name in ``DATASETS``.
 
 ``photos``         crops of scikit-image's photographs; nothing to download
+``photos-hard``    the same, gray, tinted, noisy and turned
 ``cifar10``        CIFAR-10 and CIFAR-100, downloaded where they are missing
 ``cifar100``
 ``tiny-imagenet``  Tiny ImageNet, downloaded where it is missing
@@ -19,7 +20,7 @@ from spectralkd.checks import check_choice
 from spectralkd.data.cifar import cifar
 from spectralkd.data.folder import image_folder
 from spectralkd.data.images import ImageData
-from spectralkd.data.photos import photos
+from spectralkd.data.photos import hard_photos, photos
 from spectralkd.data.tiny_imagenet import tiny_imagenet
 from spectralkd.registry import find
 
@@ -28,6 +29,7 @@ Split = Literal["train", "validation"]
 # Functions of ``split``, ``root`` and ``image_size``, or of some of them by these names.
 DATASETS: dict[str, Callable[..., ImageData]] = {
     "photos": photos,
+    "photos-hard": hard_photos,
     "cifar10": partial(cifar, "cifar10"),
     "cifar100": partial(cifar, "cifar100"),
     "tiny-imagenet": tiny_imagenet,

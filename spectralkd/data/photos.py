@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -96,6 +97,34 @@ def photos(split: str = "validation", image_size: int = 32) -> ImageArray:
     return ImageArray(
         torch.stack(crops), torch.tensor(labels), tuple(names), PHOTOS_MEAN, PHOTOS_STD
     )
+
+
+def hard_photos(split: str = "validation") -> ImageArray:
+    """The 32×32 crops of ``photos`` made hard to tell apart; always the same.
+
+    Each crop is made gray, given a contrast (times e^(0.5 n), n standard normal), a brightness
+    (a mean of 128 ± 30 of 255) and a tint (each channel times e^(0.25 n)), gets white noise of 12
+    of 255, and is turned by 0, 90, 180 or 270 degrees. Neither color nor brightness then tells
+    from which photograph it is.
+
+    Args:
+        split: as ``photos``.
+    """
+    data = photos(split)
+    generator = torch.Generator().manual_seed(7 if split == "train" else 8)
+    count, height, width, _ = data.images.shape
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator, dtype=torch.float32)
+
+    gray = (data.images.float() * torch.tensor([0.299, 0.587, 0.114])).sum(-1, keepdim=True)
+    contrast = torch.exp(0.5 * normal(1, 1, 1))
+    mean = 128 + 30 * normal(1, 1, 1)
+    images = (gray - gray.mean((1, 2, 3), keepdim=True)) * contrast + mean
+    images = images * torch.exp(0.25 * normal(1, 1, 3)) + 12 * normal(height, width, 3)
+    turns = torch.randint(4, (count,), generator=generator).tolist()
+    turned = [torch.rot90(image, turn) for image, turn in zip(images, turns, strict=True)]
+    return replace(data, images=torch.stack(turned).clamp(0, 255).round().byte())
 
 
 def _pixels(image: Image.Image) -> Tensor:

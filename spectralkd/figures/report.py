@@ -18,7 +18,8 @@ h1 { line-height: 1.2 }
 h2 { margin: 1.8em 0 .4em }
 table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
 th, td { padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }
-th:first-child, td:first-child { text-align: left; white-space: nowrap }
+th, td { white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
 .figure { overflow-x: auto }
 .panels > div { min-width: 640px }
 """
@@ -62,9 +63,13 @@ def write_report(
 def _fitted(figure: go.Figure, script: bool) -> str:
     """A figure that takes the width of the page, with its legend below."""
     fitted = type(figure)(figure)
+    # Plotly's buttons stand above, where a phone always shows them.
     fitted.update_layout(width=None, autosize=True, margin_l=60)
+    fitted.update_layout(margin_t=30 + (figure.layout.margin.t or 30))
     fitted.update_layout(legend={"orientation": "h", "yref": "container", "y": 0, "x": 0})
     entries = sum(trace.showlegend is not False and bool(trace.name) for trace in fitted.data)
-    fitted.update_layout(height=(figure.layout.height or 450) + 22 * entries)
+    fitted.update_layout(height=(figure.layout.height or 450) + 30 + 22 * entries)
     fitted.update_layout(margin_b=60 + 22 * entries)
-    return fitted.to_html(full_html=False, include_plotlyjs=script, config={"responsive": True})
+    return fitted.to_html(
+        full_html=False, include_plotlyjs=script, config={"responsive": True, "displaylogo": False}
+    )

@@ -29,7 +29,7 @@ from spectralkd.training.run_folder import Run
 
 # The teacher begins with weights that come with the package, and so needs little training.
 PRETRAINED, TEACHER_EPOCHS, TEACHER_LR = "cifar100-small", 2, 0.02
-STUDENT_IMAGES = 60
+STUDENT_IMAGES = 150
 MEASURED_IMAGES = 500
 TEACHER, ALONE = "teacher", "student alone"
 
@@ -162,8 +162,8 @@ def seeds_table(demo: Demo, style: Style = "text") -> str:
 def differences(demo: Demo) -> list[str]:
     """How much better each network is than the student alone, against the spread over seeds.
 
-    A difference counts as larger than the spread if its mean is more than twice the standard
-    deviation, over seeds, of the difference at one seed.
+    With three seeds or more, a difference counts as larger than the spread if its mean is more
+    than twice the standard deviation, over seeds, of the difference at one seed.
     """
     said = []
     for name, errors in demo.errors.items():
@@ -173,7 +173,7 @@ def differences(demo: Demo) -> list[str]:
         mean = statistics.mean(points)
         text = f"{name}: {abs(mean):.1f} points {'better' if mean >= 0 else 'worse'}"
         text += f" than the {ALONE}"
-        if len(points) > 1:
+        if len(points) > 2:
             spread = statistics.stdev(points)
             within = "beyond" if abs(mean) > 2 * spread else "within"
             text += (
@@ -257,12 +257,14 @@ def _teach(
 
 
 def _task(recipe: Recipe, few: int, training: ImageData, validation: ImageData) -> str:
+    crops = "gray, tinted, noisy, turned crop" if recipe.data == "photos-hard" else "crop"
     return (
-        f"The task: from which of {len(validation.classes)} photographs is a crop? The teacher "
+        f"The task: from which of {len(validation.classes)} photographs is a {crops}? The teacher "
         f"({recipe.teacher_model}) was trained on CIFAR-100, then on {len(training):,} labeled "
         f"crops of one half of each photograph; the student ({recipe.student_model}), alone or "
         f"distilled, sees {few} of these crops and no others. Errors are on "
-        f"{len(validation):,} crops of the other halves."
+        f"{len(validation):,} crops of the other halves; guessing gives "
+        f"{100 - 100 / len(validation.classes):.1f} %."
     )
 
 

@@ -181,11 +181,11 @@ _IMAGENET: dict[str, Any] = {
 # α and β are those of Overhaul's code: with the paper's, which are ten times smaller, a run of so
 # few steps ends before the maps are alike.
 _DEMO: dict[str, Any] = {
-    "data": "photos",
+    "data": "photos-hard",
     "teacher_model": "wrn16_2",
     "student_model": "wrn10_1",
     "epochs": 4,
-    "batch_size": 60,
+    "batch_size": 30,
     "nesterov": True,
     "weight_decay": 5e-4,
     "alpha": 1e-3,
