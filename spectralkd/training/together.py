@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ def run_together(
     failures: dict[Loop, FloatingPointError] = {}
     hidden = not (progress and accelerator.is_main_process)
     if not hidden and (hint := faster_precision(recipe)):
-        tqdm.write(hint, file=sys.stderr)
+        _say_once(hint)
     with tqdm(total=total, initial=done, unit="step", disable=hidden) as bar:
         while running := [loop for loop in loops if not loop.finished and loop not in failures]:
             at = min(loop.done for loop in running)
@@ -105,6 +106,11 @@ def run_together(
             bar.set_postfix_str(", ".join(loop.last for loop in loops))
     if failures:
         raise next(iter(failures.values()))
+
+
+@cache
+def _say_once(words: str) -> None:
+    tqdm.write(words, file=sys.stderr)
 
 
 class _Vote:
