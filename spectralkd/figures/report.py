@@ -70,6 +70,6 @@ def _fitted(figure: go.Figure, script: bool) -> str:
     entries = sum(trace.showlegend is not False and bool(trace.name) for trace in fitted.data)
     fitted.update_layout(height=(figure.layout.height or 450) + 30 + 22 * entries)
     fitted.update_layout(margin_b=60 + 22 * entries)
-    return fitted.to_html(  # type: ignore[no-any-return]
+    return fitted.to_html(
         full_html=False, include_plotlyjs=script, config={"responsive": True, "displaylogo": False}
     )
