@@ -57,6 +57,8 @@ after(__import__("tqdm").auto.tqdm, "update", "step")
 
 recipe = get_recipe(
     "demo",
+    data="photos",
+    teacher_model="wrn10_2",
     epochs=3,
     batch_size=20,
     train_images=90,

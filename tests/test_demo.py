@@ -89,15 +89,16 @@ def test_a_difference_is_judged_by_the_spread_of_the_seeds() -> None:
         "student, spectral": [20.0, 32.0, 30.0],
         "student, kd": [40.0, 41.0, 42.5],
     }
-    teacher, spectral, kd = differences(measured(errors))
+    teacher, spectral, kd, versus = differences(measured(errors))
     assert "21.0 points better" in teacher
     assert "20.0 to 22.0 over 3 seeds; standard deviation 1.0: beyond" in teacher
     assert "3.7 points better" in spectral
     assert "within twice the spread" in spectral
     assert "10.2 points worse" in kd
     assert "beyond" in kd
+    assert versus.startswith("student, kd: 13.8 points worse than student, spectral")
     (one, *_) = differences(measured({name: values[:1] for name, values in errors.items()}))
-    assert one == "teacher: 20.0 points better than the student alone"
+    assert one == "teacher: 20.0 points better than student alone"
     assert seeds_table(measured(errors)).splitlines()[-1].split()[-1] == "41.2"
 
 

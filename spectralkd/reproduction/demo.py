@@ -160,19 +160,19 @@ def seeds_table(demo: Demo, style: Style = "text") -> str:
 
 
 def differences(demo: Demo) -> list[str]:
-    """How much better each network is than the student alone, against the spread over seeds.
+    """Every network against the student alone, and further methods against the first one.
 
     With three seeds or more, a difference counts as larger than the spread if its mean is more
     than twice the standard deviation, over seeds, of the difference at one seed.
     """
+    students = [name for name in demo.errors if name not in (TEACHER, ALONE)]
+    pairs = [(name, ALONE) for name in (TEACHER, *students)]
+    pairs += [(name, students[0]) for name in students[1:]]
     said = []
-    for name, errors in demo.errors.items():
-        if name == ALONE:
-            continue
-        points = [a - e for a, e in zip(demo.errors[ALONE], errors, strict=True)]
+    for name, other in pairs:
+        points = [b - a for a, b in zip(demo.errors[name], demo.errors[other], strict=True)]
         mean = statistics.mean(points)
-        text = f"{name}: {abs(mean):.1f} points {'better' if mean >= 0 else 'worse'}"
-        text += f" than the {ALONE}"
+        text = f"{name}: {abs(mean):.1f} points {'better' if mean >= 0 else 'worse'} than {other}"
         if len(points) > 2:
             spread = statistics.stdev(points)
             within = "beyond" if abs(mean) > 2 * spread else "within"
@@ -226,7 +226,7 @@ def write_demo(demo: Demo, path: str | Path) -> None:
     for stage in stages:
         spectra = {name: spectra[stage] for name, spectra in demo.spectra.items()}
         fits = {name: _law(spectrum) for name, spectrum in spectra.items()}
-        figure = plot_spectra(spectra, fits, normalize=True, y_range=(1e-3, 2))
+        figure = plot_spectra(spectra, fits, normalize=True, y_range=(3e-3, 10))
         sections.append((f"Maps of {stage}", figure))
     sections.append(("How measured", f"<p>{how_measured(demo)}</p>"))
     report.write_report(path, "What a teacher gives: spectralkd demo", sections)
