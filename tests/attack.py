@@ -364,7 +364,7 @@ def main(seed: int) -> int:
             "two processes on one folder, killed at random",
             (partial(_round, both, seed + number) for number in range(20)),
         )
-        save_file(create_model("wrn10_1", 15).state_dict(), kill / "t.safetensors")
+        save_file(create_model("wrn10_2", 15).state_dict(), kill / "t.safetensors")
         section(
             "one process, killed at random points",
             (partial(killed, kill, method, seed) for method in ("kd", "spectral", "ft")),

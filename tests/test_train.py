@@ -400,7 +400,7 @@ def test_tensorboard_is_told(tmp_path: Path) -> None:
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kill")
     torch.manual_seed(0)
-    save_file(create_model("wrn16_2", 15).state_dict(), folder / "t.safetensors")
+    save_file(create_model("wrn10_2", 15).state_dict(), folder / "t.safetensors")
     return folder
 
 
