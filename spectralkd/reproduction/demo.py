@@ -189,7 +189,7 @@ def how_measured(demo: Demo) -> str:
     said = (
         f"{demo.task} α: exponent of |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch "
         f"statistics, {MEASURED_IMAGES} validation crops, seed {demo.seeds[0]}. Settings were "
-        "chosen on seeds from 100 on."
+        "chosen on another seed (102)."
     )
     if len(demo.seeds) == 1:
         said += " This is one seed; --seeds 5 measures how much the errors vary."
