@@ -198,6 +198,13 @@ def connector(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out))
 
 
+def connectors(teacher: Taps, student: Taps) -> nn.ModuleList:
+    """One connector for each stage, from the student's channels to the teacher's."""
+    return nn.ModuleList(
+        connector(s[0], t[0]) for t, s in zip(teacher.shapes, student.shapes, strict=True)
+    )
+
+
 def stage_weights(stages: int) -> list[float]:
     """2^-(n-i-1): the last stage weighs 1, each earlier one half of the next."""
     return [2.0 ** -(stages - number - 1) for number in range(stages)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spectralkd.checks import Range
@@ -17,7 +17,7 @@ from spectralkd.losses.base import (
     Reading,
     Taps,
     check_sizes,
-    connector,
+    connectors,
     cross_entropy,
     stage_weights,
 )
@@ -51,9 +51,7 @@ class Overhaul(Method):
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student)
-        self.connectors = nn.ModuleList(
-            connector(s[0], t[0]) for t, s in zip(teacher.shapes, student.shapes, strict=True)
-        )
+        self.connectors = connectors(teacher, student)
         for number, least in enumerate(teacher.margins):
             self.register_buffer(f"margin{number}", least.view(1, -1, 1, 1))
 

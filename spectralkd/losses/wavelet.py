@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, check_sizes, connector, cross_entropy
+from spectralkd.losses.base import Method, Reading, Taps, check_sizes, connectors, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -42,9 +42,7 @@ class Wavelet(Method):
 
     def build(self, teacher: Taps, student: Taps) -> None:
         check_sizes(teacher, student, least=2)
-        self.connectors = nn.ModuleList(
-            connector(s[0], t[0]) for t, s in zip(teacher.shapes, student.shapes, strict=True)
-        )
+        self.connectors = connectors(teacher, student)
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spectralkd.reproduction.records import Size
 from spectralkd.training.recipes import Recipe
 
 Kind = Literal["teacher", "distill", "spectra", "scrambling"]
@@ -48,3 +49,20 @@ WEIGHTS = {"full": "cifar100", "short": "cifar100-short", "small": "cifar100-sma
 def teacher_name(network: str, preset: str = "heo") -> str:
     """Name of the job that trains a teacher."""
     return f"teacher-{network}-{preset}-0"
+
+
+def table_job(
+    size: Size, step: int, recipe: Recipe, method: str, row: str | None, options: dict[str, Any]
+) -> Job:
+    """A student of a table of the lists ``full`` and ``small``, named by setup, preset and row.
+
+    The first of each of three methods in setup (c) ships.
+    """
+    row = row or method
+    label, ships = row.replace(" ", "-"), None
+    first = (recipe.setup, recipe.preset, recipe.seed) == ("c", "heo", 0)
+    if first and label in ("baseline", "overhaul", "spectral"):
+        ships = WEIGHTS[size] + ("" if label == "baseline" else f"-{method}")
+    name = f"{recipe.setup}-{recipe.preset}-{label}-{recipe.seed}"
+    teacher = teacher_name(recipe.teacher_model)
+    return Job(step, name, row, recipe, "distill", method, options, teacher, ships)

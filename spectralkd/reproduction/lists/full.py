@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from spectralkd.reproduction.jobs import WEIGHTS, Job, teacher_name
+from spectralkd.reproduction.jobs import WEIGHTS, Job, table_job, teacher_name
 from spectralkd.training.recipes import Preset, get_recipe
 
 SEEDS = (0, 1, 2)
@@ -80,18 +80,4 @@ def _student(
 ) -> Job:
     settings: dict[str, Any] = {"seed": seed, "spectra_every": 10}
     recipe = get_recipe(setup, preset, **(settings | (changes or {})))
-    label = (row or method).replace(" ", "-")
-    ships = None
-    if (setup, preset, seed) == ("c", "heo", 0) and label in ("baseline", "overhaul", "spectral"):
-        ships = WEIGHTS["full"] + ("" if label == "baseline" else f"-{method}")
-    return Job(
-        step,
-        f"{setup}-{preset}-{label}-{seed}",
-        row or method,
-        recipe,
-        "distill",
-        method,
-        options or {},
-        teacher_name(recipe.teacher_model),
-        ships,
-    )
+    return table_job("full", step, recipe, method, row, options or {})

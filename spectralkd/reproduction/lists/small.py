@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from spectralkd.reproduction.jobs import WEIGHTS, Job, teacher_name
+from spectralkd.reproduction.jobs import WEIGHTS, Job, table_job, teacher_name
 from spectralkd.reproduction.lists.full import (
     ABLATIONS,
     METHODS,
@@ -13,7 +13,7 @@ from spectralkd.reproduction.lists.full import (
     PAPER_WEIGHTS,
     SEEDS,
 )
-from spectralkd.training.recipes import Preset, get_recipe
+from spectralkd.training.recipes import get_recipe
 
 # The small stand-ins: less depth, less width, both, and another family.
 _STUDENTS = {"a": "wrn10_2", "b": "wrn16_1", "c": "wrn10_1", "d": "resnet20"}
@@ -55,22 +55,7 @@ def _student(
     row: str | None = None,
     changes: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
-    preset: Preset = "heo",
 ) -> Job:
     settings = _SETTINGS | {"seed": seed, "student_model": _STUDENTS[setup]}
-    recipe = get_recipe(setup, preset, **(settings | (changes or {})))
-    label = (row or method).replace(" ", "-")
-    ships = None
-    if (setup, seed) == ("c", 0) and label in ("baseline", "overhaul", "spectral"):
-        ships = WEIGHTS["small"] + ("" if label == "baseline" else f"-{method}")
-    return Job(
-        step,
-        f"{setup}-{preset}-{label}-{seed}",
-        row or method,
-        recipe,
-        "distill",
-        method,
-        options or {},
-        teacher_name("wrn16_2"),
-        ships,
-    )
+    recipe = get_recipe(setup, "heo", **(settings | (changes or {})))
+    return table_job("small", step, recipe, method, row, options or {})
