@@ -260,7 +260,7 @@ def test_a_folder_is_locked_until_its_process_ends_however(tmp_path: Path) -> No
 def test_a_forked_worker_does_not_outlive_the_run_with_its_lock(tmp_path: Path) -> None:
     other = in_another_process(
         f"with locked({str(tmp_path)!r}):\n"
-        "    if os.fork(): print('ready', flush=True)\n"
+        "    if not os.fork(): print('ready', flush=True)\n"  # the child, once it runs
         "    time.sleep(20)"
     )
     assert holder(tmp_path) is not None
