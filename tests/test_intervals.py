@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from spectralkd.analysis.intervals import interval, paired_difference
+from spectralkd.figures.seeds import differences_figure
 from spectralkd.reproduction.comparison import (
     comparison_table,
-    interval,
     last_values,
-    paired_difference,
     recount,
     recount_table,
 )
@@ -40,6 +40,27 @@ def test_pairs_cancel_what_seeds_share() -> None:
     assert difference.n == 8
     with pytest.raises(ValueError, match="seeds: expected some in common"):
         paired_difference({0: 1.0}, {1: 1.0})
+
+
+def test_the_figure_shows_each_arm_against_the_reference() -> None:
+    arms = {
+        "overhaul": {0: 40.0, 1: 42.0, 2: 41.0},
+        "better": {0: 39.0, 1: 41.5, 7: 0.0},
+        "worse": {2: 44.0},
+        "elsewhere": {9: 1.0},
+    }
+    seeds, means = differences_figure(arms, "overhaul").data
+    assert list(zip(seeds.y, seeds.x, strict=True)) == [
+        ("worse", 3.0),
+        ("better", -1.0),
+        ("better", -0.5),
+    ]
+    assert list(zip(means.y, means.x, strict=True)) == [("worse", 3.0), ("better", -0.75)]
+    low, high = stats.t.interval(0.95, 1, -0.75, stats.sem([-1.0, -0.5]))
+    assert means.error_x.array[0] is None  # one seed has no interval
+    assert means.error_x.array[1] == pytest.approx((high - low) / 2)
+    with pytest.raises(ValueError, match="reference: expected one of .*got 'kd'"):
+        differences_figure(arms, "kd")
 
 
 def record(row: str, seed: int, error: float, **changes: Any) -> dict[str, Any]:

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from spectralkd.analysis.bands import band_grid
+from spectralkd.analysis.intervals import interval
 from spectralkd.data import load_data
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata
 from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import records, study
-from spectralkd.reproduction.comparison import interval, recount
+from spectralkd.reproduction.comparison import recount
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.lists import study_jobs
