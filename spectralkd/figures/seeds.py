@@ -21,8 +21,8 @@ def differences_figure(
 ) -> go.Figure:
     """Each arm minus one of them, over the seeds that both have.
 
-    A small circle for each seed; a dot and a bar for their mean and its 95 % interval, which a
-    single seed does not have. An arm whose bar crosses 0 is not told apart from the reference.
+    A small circle for each seed; a dot and a bar for the mean of several and its 95 % interval. An
+    arm whose bar crosses 0 is not told apart from the reference.
 
     Args:
         arms: values by seed, by the arm's name, such as an entry of
@@ -57,13 +57,17 @@ def differences_figure(
             name="a seed",
         )
     )
-    bars = [means[name].high - means[name].mean if means[name].n > 1 else None for name in order]
+    several = {name: means[name] for name in order if means[name].n > 1}
     figure.add_trace(
         go.Scatter(
-            x=[means[name].mean for name in order],
-            y=order,
-            error_x={"array": bars, "thickness": 3, "width": 8},
-            text=[str(means[name]) for name in order],
+            x=[mean.mean for mean in several.values()],
+            y=list(several),
+            error_x={
+                "array": [mean.high - mean.mean for mean in several.values()],
+                "thickness": 3,
+                "width": 8,
+            },
+            text=[str(mean) for mean in several.values()],
             mode="markers",
             marker={"color": _MEAN, "size": 11},
             hovertemplate="%{y}: %{text}<extra></extra>",
@@ -74,4 +78,4 @@ def differences_figure(
     figure.update_xaxes(title=f"{label} minus that of {reference} ({unit})")
     figure.update_yaxes(automargin=True)
     figure.update_layout(**layout(title))
-    return figure.update_layout(height=200 + 40 * len(order), legend_y=-90 / (40 * len(order)))
+    return figure.update_layout(height=200 + 40 * len(order), legend_y=-75 / (40 * len(order)))
