@@ -11,15 +11,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from spectralkd import cli
 from spectralkd.bench import speed as bench
+from spectralkd.cli.app import app
 from spectralkd.models import create_model
 from spectralkd.spectra.power import radial_power
 
 
 def test_ratios_are_to_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SHAPES", ((4, 3, 32, 32),))
-    result = CliRunner().invoke(cli.app, ["bench", "spectra", "--json", "--device", "cpu"])
+    result = CliRunner().invoke(app, ["bench", "spectra", "--json", "--device", "cpu"])
     record = json.loads(result.stdout)
     assert record["machine"]["torch"] == torch.__version__
     assert record["spectra"][0]["what"] == "torch.fft.rfft2"

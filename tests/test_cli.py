@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from spectralkd import cli
+from spectralkd.cli import app, signals, values
 from spectralkd.losses import METHODS
 from spectralkd.models import create_model
 from spectralkd.training.recipes import get_recipe, read_settings, recipe_like
@@ -47,7 +47,7 @@ def run(*args: object, cwd: Path) -> Done:
             redirect_stdout(out),
             redirect_stderr(err),
         ):
-            cli.main()
+            app.main()
     except SystemExit as end:
         status = int(end.code or 0)
     finally:
@@ -160,7 +160,7 @@ def test_wrong_pairs_of_layers_end_in_one_line(args: list[str], says: str, tmp_p
 def test_a_worker_s_error_is_its_last_line() -> None:
     said = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent\n"
     said += "  File x\nValueError: a.jpg: not a readable image: truncated"
-    assert cli._one_line(ValueError(said), []) == "a.jpg: not a readable image: truncated"
+    assert app._one_line(ValueError(said), []) == "a.jpg: not a readable image: truncated"
 
 
 def test_a_traceback_can_be_shown(tmp_path: Path) -> None:
@@ -210,31 +210,32 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
 
 
 def test_methods_are_summed_by_plus() -> None:
+    summed = "kd+spectral+own.file:LogitMSE"
     given = ["kd.temperature=3", "spectral.teacher_map=identity", "own.file:LogitMSE.weight=2"]
     with mock.patch.dict(METHODS, {"own.file:LogitMSE": METHODS["at"]}):
-        found = cli._own_options("kd+spectral+own.file:LogitMSE", given)
+        found = values.parse_options(summed, given, [summed])
     assert found["kd"] == {"temperature": 3.0}
     assert found["spectral"] == {"teacher_map": "identity"}
     assert found["own.file:LogitMSE"] == {"weight": 2.0}
     with pytest.raises(ValueError, match=r"expected method.name=value with one of kd, at, got 'te"):
-        cli._own_options("kd+at", ["temperature=3"])
+        values.parse_options("kd+at", ["temperature=3"], ["kd+at"])
 
 
 def test_a_run_is_asked_to_end_by_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in SIGNALS:
-        stop = cli._terminated()
+        stop = signals.terminated()
         assert not stop()
         signal.raise_signal(number)
         assert stop()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    stop = cli._terminated()
+    stop = signals.terminated()
     signal.raise_signal(signal.SIGHUP)
     assert not stop()
     for world, orphaned in (("1", False), ("2", True)):
         monkeypatch.setenv("WORLD_SIZE", world)
-        stop = cli._terminated()
+        stop = signals.terminated()
         with monkeypatch.context() as patch:
             patch.setattr(os, "getppid", lambda: 1)
             assert stop() == orphaned
@@ -244,7 +245,7 @@ def test_a_terminal_without_greek_letters_shows_the_numbers() -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     words = mock.patch.object(sys, "argv", ["spectralkd", "--version"])
     with words, mock.patch.object(sys, "stdout", out):
-        cli.main()
+        app.main()
         print("α |k| ²", flush=True)
     assert out.buffer.getvalue().endswith(b"\n? |k| ?\n")
 

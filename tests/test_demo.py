@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spectralkd import cli
+from spectralkd.cli import demo as command
 from spectralkd.figures.images import contact_sheet
 from spectralkd.figures.report import write_report
 from spectralkd.models import create_model
@@ -121,7 +121,7 @@ def test_a_page_opens_only_where_someone_looks(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
-    assert cli._has_display() is opens
+    assert command._has_display() is opens
 
 
 def test_a_page_fits_a_phone(tmp_path: Path) -> None:

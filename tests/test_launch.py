@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from spectralkd import cli
-from spectralkd.training import launch
+from spectralkd.cli.app import app
+from spectralkd.training import api, launch
 from spectralkd.training.api import train
 from spectralkd.training.launch import (
     Launch,
@@ -57,8 +57,8 @@ def test_the_command_asks_for_the_very_recipe(monkeypatch: pytest.MonkeyPatch) -
     assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     asked: dict[str, Any] = {}
     monkeypatch.setattr(
-        cli.api, "distill_together", lambda *args, **_: asked.update(args=args) or [])  # fmt: skip
-    done = CliRunner().invoke(cli.app, words[words.index("distill") :])
+        api, "distill_together", lambda *args, **_: asked.update(args=args) or [])  # fmt: skip
+    done = CliRunner().invoke(app, words[words.index("distill") :])
     assert done.exit_code == 0, done.output
     (student,), teacher = asked["args"]
     assert (student.recipe, student.run, student.method) == (recipe, Path("r"), "at")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from spectralkd.cli import app
+from spectralkd.cli.app import app
 from spectralkd.data.photos import photos
 from spectralkd.losses.distiller import Distiller, share_teacher
 from spectralkd.models import create_model

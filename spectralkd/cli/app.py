@@ -1,0 +1,107 @@
+"""The application: its commands, and one entry point in which wrong input ends in one line."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+import signal
+import sys
+from typing import Annotated
+
+import torch
+import typer
+
+from spectralkd import __version__
+from spectralkd.cli.bench import bench
+from spectralkd.cli.demo import demo
+from spectralkd.cli.recipe import recipe
+from spectralkd.cli.signals import received
+from spectralkd.cli.spectra import spectra
+from spectralkd.cli.study import study, table
+from spectralkd.cli.train import distill, train
+from spectralkd.training.together import Stopped
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Natural statistics of network activations, and knowledge distillation that uses them.",
+)
+for command in (spectra, train, distill, recipe, study, table, demo, bench):
+    app.command()(command)
+_show_traceback = False
+
+
+def main() -> None:
+    """Run the command line; a wrong input ends in one line and exit status 2."""
+    if os.getcwd() not in sys.path:  # where package.module:name of a user's file is found
+        sys.path.insert(0, os.getcwd())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without α still shows the numbers
+    try:
+        _check_words(sys.argv[1:])
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except Stopped as stopped:
+        print(f"spectralkd: {stopped}", file=sys.stderr)
+        status = 130 if signal.SIGINT in received else 143
+    except Exception as error:
+        # The command line's own errors show themselves; others here are wrong inputs.
+        known = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
+        own = hasattr(error, "format_message")
+        if _show_traceback or not (own or isinstance(error, known)):
+            raise
+        print(f"spectralkd: {_one_line(error, sys.argv[1:])}", file=sys.stderr)
+        status = 2
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    if status == 130:  # Ctrl-C
+        print("spectralkd: interrupted; the same command resumes a run", file=sys.stderr)
+    if isinstance(status, int) and status:
+        sys.exit(status)
+
+
+def _check_words(words: list[str]) -> None:
+    """Refuse empty values: an empty path would be the working directory."""
+    for before, word in itertools.pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if not word.strip() or (option.startswith("--") and equals and not value.strip()):
+            name = option if word.strip() else before
+            raise ValueError(f"{name or 'command'}: expected a value, got {value!r}")
+
+
+def _one_line(error: Exception, words: list[str]) -> str:
+    lines = getattr(error, "format_message", error.__str__)().strip().splitlines()
+    # An error in a process that reads images brings its traceback along, its own words last.
+    text = " ".join(map(str.strip, lines))
+    if "Traceback" in text:
+        text = re.sub(r"^\w+: ", "", lines[-1])
+    option = re.match("Invalid value for '(--[a-z-]+)'", text)
+    if option and option[1] in words[:-1]:
+        value = words[len(words) - words[::-1].index(option[1])]
+        text += "" if value in text else f", got {value!r}"
+    return text
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    traceback: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options that go before a command."""
+    global _show_traceback
+    _show_traceback = traceback

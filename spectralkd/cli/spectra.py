@@ -1,0 +1,130 @@
+"""Figs. 1 and 2 of any network."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from spectralkd.analysis.survey import survey, survey_tables
+from spectralkd.cli.values import check_output, find_device, parse_layouts
+from spectralkd.data import DATASETS, load_data
+from spectralkd.data.images import ImageFiles, suited
+from spectralkd.figures import report
+from spectralkd.figures.tables import Style, format_table
+from spectralkd.models import create_model
+from spectralkd.models.features import Statistics, check_layers
+from spectralkd.models.weights import load_weights
+from spectralkd.spectra.power import Ring, Window
+from spectralkd.spectra.powerlaw import check_band
+
+
+def spectra(
+    data: Annotated[
+        str, typer.Option(help=f"{', '.join(DATASETS)} or package.module:function.")
+    ] = "photos",
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=4, help="Side of images read from files; default: the network's, or 224."),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Number of validation images; default: all.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network, such as wrn28_4, torchvision/swin_t, timm/convnext_tiny or "
+            "package.module:function."
+        ),
+    ] = "wrn16_2",
+    weights: Annotated[
+        Path | None, typer.Option(help="File of weights or folder of a run; default: untrained.")
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="Weights that come with the package, or DEFAULT for a zoo's own."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Comma-separated layers; default: the ends of the stages.")
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="nchw, nhwc or tokens, for all layers, or for one as LAYER=tokens; may be "
+            "repeated; default: found out."
+        ),
+    ] = None,
+    statistics: Annotated[
+        Statistics, typer.Option(help="Statistics that batch norms use.")
+    ] = "batch",
+    ring: Annotated[
+        Ring, typer.Option(help="jacobian: |k| × ring mean, as in the paper; or the ring mean.")
+    ] = "jacobian",
+    window: Annotated[Window, typer.Option(help="Taper of each map.")] = "none",
+    band: Annotated[
+        tuple[float, float], typer.Option(help="Frequencies of the fit, in cycles/pixel.")
+    ] = (1 / 8, 1 / 2),
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Random seed of untrained weights.")
+    ] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cuda; default: cuda where there is one.")
+    ] = None,
+    style: Annotated[Style, typer.Option(help="Format of the tables.")] = "text",
+    output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("spectra.html"),
+) -> None:
+    """Measure the power spectra of images and of a network's activations (Figs. 1 and 2)."""
+    check_output(output)
+    check_band(band)
+    place = find_device(device)
+    source = load_data(data, "validation", root=root, image_size=image_size)
+    source = source if images is None else source.subset(images)
+    torch.manual_seed(seed)
+    if pretrained:
+        net = create_model(model, pretrained=pretrained)
+        weights = Path(f"{model}-{pretrained}")
+    else:
+        net = create_model(model, num_classes=len(source.classes))
+        if weights is not None:
+            load_weights(net, weights)
+    net.to(place)
+    layouts = parse_layouts(layout) if layout else None
+    if isinstance(layouts, dict):
+        check_layers(net, list(layouts))
+    source = suited(source, net)
+    if image_size and isinstance(source, ImageFiles):
+        source = replace(source, image_size=image_size)
+    found = survey(
+        net,
+        source,
+        layers.split(",") if layers else None,
+        ring=ring,
+        window=window,
+        layout=layouts,
+        statistics=statistics,
+        batch_size=batch_size,
+        band=band,
+    )
+    state = f"weights of {weights}" if weights else f"untrained, seed {seed}"
+    convention = "|k| × ring mean (the paper)" if ring == "jacobian" else "the ring mean"
+    caption = (
+        f"{model} ({state}, {statistics} statistics) on {len(source)} images of {data}; power is "
+        f"{convention}, window {window}, fitted over [{band[0]:g}, {band[1]:g}) cycles/pixel."
+    )
+    print(caption)
+    for table in survey_tables(found):
+        print(f"\n{table.title}\n{format_table(table.header, table.rows, style)}")
+        print(textwrap.fill(table.convention, 100))
+    if not report.has_plotly():
+        print(f"No page written to {output}: plotly is not installed (pip install plotly).")
+        return
+    from spectralkd.figures.survey import write_survey
+
+    write_survey(found, output, model, caption)
+    print(f"\nInteractive plots: {output}")

@@ -1,0 +1,157 @@
+"""Training and distillation (Tables 2 and 3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from spectralkd.cli.recipe import recipe_command
+from spectralkd.cli.signals import terminated
+from spectralkd.cli.values import parse_layouts, parse_options, parse_pairs
+from spectralkd.losses import METHODS
+from spectralkd.losses.distiller import given
+from spectralkd.losses.taps import Resize
+from spectralkd.training import api
+from spectralkd.training.accelerator import is_main_process
+from spectralkd.training.recipes import Recipe, recipe_options
+from spectralkd.training.run_folder import Run
+
+
+@recipe_command()
+def train(
+    recipe: Recipe,
+    run: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
+    student: Annotated[
+        bool, typer.Option("--student", help="Train the student alone instead of the teacher.")
+    ] = False,
+    tracker: Annotated[
+        str | None,
+        typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
+    ] = None,
+) -> None:
+    """Train the teacher of a recipe, or its student alone (the baseline)."""
+    role: Literal["teacher", "student"] = "student" if student else "teacher"
+    api.check_students([api.StudentRun(recipe, run)])  # a name that is not used yet is right, too
+    _report(api.train(recipe, run, role=role, tracker=tracker, stop=terminated()))
+
+
+@recipe_command(without=("seed",))
+def distill(
+    recipe: Recipe,
+    run: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the run, an unfinished one is resumed; of several methods or seeds, "
+            "the folder of their runs METHOD-SEED."
+        ),
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{', '.join(METHODS)} or package.module:Class; several are summed: kd+spectral; "
+            "may be repeated: all students of a seed are trained behind one pass of the teacher; "
+            "default: spectral."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help=f"{recipe_options()['seed'][1][:-1]}; may be repeated; default: 0."),
+    ] = None,
+    teacher_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            help="Finished run or file of weights; if omitted, a teacher is trained first.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Option of the method as name=value, of one of several as METHOD.name=value; "
+            "may be repeated."
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Layers to compare as TEACHER_LAYER=STUDENT_LAYER, one pair a stage; default: "
+            "the networks' stage tables."
+        ),
+    ] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="As in the command spectra.")] = None,
+    resize: Annotated[
+        Resize | None,
+        typer.Option(help="How the larger map of a stage comes to the size of the smaller."),
+    ] = None,
+    tracker: Annotated[
+        str | None,
+        typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
+    ] = None,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
+    like = _distillation(settings or {})
+    connection = given(
+        layers=parse_pairs(layers) if layers else like["layers"],
+        layout=parse_layouts(layout) if layout else like["layout"],
+        resize=resize or like["resize"],
+    )
+    methods, seeds = list(dict.fromkeys(method or [like["method"]])), seed or [recipe.seed]
+    options = {name: parse_options(name, option or [], methods) for name in methods}
+    if like["method"] in options:
+        options[like["method"]] = _merged(like["options"], options[like["method"]])
+    several = len(methods) * len(seeds) > 1
+    students = [
+        api.StudentRun(
+            replace(recipe, seed=number),
+            run / f"{name.rpartition(':')[2]}-{number}" if several else run,
+            name,
+            options[name],
+            connection,
+        )
+        for number in dict.fromkeys(seeds)
+        for name in methods
+    ]
+    stop = terminated()
+    if teacher_run is None:
+        api.check_students(students)
+        teacher_run = api.train(recipe, run / "teacher", tracker=tracker, stop=stop).path
+    for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
+        _report(made)
+
+
+def _report(run: Run) -> None:
+    last = run.last_metrics()
+    errors = ", ".join(
+        f"{name} {last[key]:.2f} %"
+        for name, key in (("top-1 error", "top1_error"), ("top-5 error", "top5_error"))
+    )
+    if is_main_process():
+        print(f"{run.path}: {errors} after epoch {last['epoch']}")
+
+
+def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
+    """Method, options and layers in the settings of a run; defaults where none was distilled."""
+    if settings.get("role") != "distill":
+        settings = {}
+    own = _unlike(settings.get("options", {}), settings.get("recipe", {}))
+    places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
+    return {"method": settings.get("method", "spectral"), "options": own, **places}
+
+
+def _unlike(options: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method that it does not have from its recipe, which may change."""
+    return {
+        name: _unlike(value, recipe) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if name not in recipe or value != recipe[name]
+    }
+
+
+def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Options with some of them, or of those of a sum's methods, replaced."""
+    inner = {k: {**options.get(k, {}), **v} for k, v in changes.items() if isinstance(v, dict)}
+    return {**options, **changes, **inner}

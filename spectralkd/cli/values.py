@@ -1,0 +1,97 @@
+"""Words of the command line as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from spectralkd.checks import check_choice
+from spectralkd.losses import find_method
+from spectralkd.losses.base import method_options
+from spectralkd.models.layout import Layout, Layouts
+from spectralkd.training.recipes import parse_value
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def find_device(name: str | None) -> str:
+    """The device of that name, once it was seen to work; by default the best."""
+    if name is None:
+        return best_device()
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = "cpu or cuda" if torch.cuda.is_available() else "cpu, no GPU was found"
+        raise ValueError(f"device: expected {known}, got {name!r}") from error
+    return name
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place for a page before the work is done."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"output: expected a file in an existing folder, got {str(path)!r}")
+
+
+def parse_layouts(texts: list[str]) -> Layouts:
+    """One layout for all layers, or those of single ones by name."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        check_choice("layout", texts[0], Layout)
+        return cast(Layout, texts[0])
+    for text in texts:
+        if "=" not in text:
+            raise ValueError(f"layout: expected LAYER=LAYOUT, or one layout for all, got {text!r}")
+        check_choice("layout", text.rpartition("=")[2], Layout)
+    parts = [text.rpartition("=") for text in texts]
+    return {layer: cast(Layout, kind) for layer, _, kind in parts}
+
+
+def parse_pairs(texts: list[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        teacher, equals, student = text.partition("=")
+        if not (teacher and equals and student):
+            raise ValueError(f"layers: expected TEACHER_LAYER=STUDENT_LAYER, got {text!r}")
+        pairs.append((teacher, student))
+    return pairs
+
+
+def parse_options(method: str, given: list[str], methods: list[str]) -> dict[str, Any]:
+    """Options of one of several methods: those for all of them, and those that name it."""
+    if len(methods) == 1:
+        return _own_options(method, given)
+    own = []
+    for text in given:
+        of = next((name for name in methods if text.startswith(f"{name}.")), None)
+        if of in (None, method):
+            own.append(text.removeprefix(f"{method}."))
+    return _own_options(method, own)
+
+
+def _own_options(method: str, given: list[str]) -> dict[str, Any]:
+    """``name=value`` as the types of the method's defaults; of a sum, ``method.name=value``."""
+    if "+" in method:
+        own: dict[str, list[str]] = {part: [] for part in method.split("+")}
+        for text in given:
+            place, equals, value = text.partition("=")
+            part, _, name = place.rpartition(".")
+            if part not in own:
+                raise ValueError(
+                    f"option: expected method.name=value with one of {', '.join(own)}, got {text!r}"
+                )
+            own[part].append(f"{name}{equals}{value}")
+        return {part: _own_options(part, texts) for part, texts in own.items()}
+    defaults = method_options(find_method(method))
+    options: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name not in defaults:
+            raise ValueError(
+                f"option: expected name=value with a name among "
+                f"{', '.join(defaults) or 'none'} for {method}, got {text!r}"
+            )
+        options[name] = parse_value(name, type(defaults[name]), value)
+    return options
