@@ -132,7 +132,8 @@ def test_the_reference_has_every_module() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
     documented = set(re.findall(r"^::: spectralkd\.(\w+\.\w+)$", pages, re.M))
     there = {f"{p.parent.name}.{p.stem}" for p in (ROOT / "spectralkd").glob("*/*.py")}
-    assert {name for name in there if "__" not in name} == documented
+    # The command line says itself what it does.
+    assert {n for n in there if "__" not in n and not n.startswith("cli.")} == documented
 
 
 def test_readme_is_short() -> None:
