@@ -1,22 +1,14 @@
-"""A short run for processes that compete for its folder; they are forked with torch imported."""
+"""A short run for processes that compete for its folder."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from unittest import mock
 
-from own_parts import few
+import forks
 
 from spectralkd.training.api import train
 from spectralkd.training.recipes import get_recipe
-
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["competitor"])
 
 
 def compete_for(folder: Path) -> None:
@@ -35,11 +27,4 @@ def compete_for(folder: Path) -> None:
 
 def start(folder: Path) -> BaseProcess:
     """A process that makes the run, or resumes it."""
-    with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(sys.path)}):
-        forkserver.ensure_running()  # where it can import this module
-    process = _forks.Process(target=compete_for, args=(folder,), daemon=True)
-    process.start()
-    return process
-
-
-assert few  # imported before the fork
+    return forks.start(compete_for, folder)

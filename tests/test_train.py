@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forks
 import psutil
 import pytest
 import torch
 from accelerate import tracking
 from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
+from kill import train_until_killed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -404,13 +406,11 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def killed(folder: Path, method: str, point: str, number: int) -> int:
+def killed(folder: Path, method: str, point: str, number: int) -> int | None:
     """Exit status of a run that may kill itself at the N-th time it comes to a point."""
-    command = [sys.executable, HERE / "kill.py", folder, method, point, str(number)]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
-    return subprocess.run(
-        command, env=environment, capture_output=True, check=False, timeout=300
-    ).returncode
+    process = forks.start(train_until_killed, folder, method, point, number)
+    process.join(300)
+    return process.exitcode
 
 
 @pytest.mark.parametrize(
