@@ -111,6 +111,7 @@ def test_a_teacher_learns_the_photographs(tmp_path: Path) -> None:
             batch_size=50,
             epochs=3,
             train_images=600,
+            validation_images=300,
         ),
         tmp_path,
         progress=False,
