@@ -15,6 +15,7 @@ import torch
 
 from spectralkd.analysis.bands import band_grid
 from spectralkd.analysis.intervals import interval
+from spectralkd.analysis.sensitivity import RingScrambling
 from spectralkd.data import load_data
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
@@ -30,6 +31,8 @@ from spectralkd.reproduction.paper_tables import TABLE_2, record_table
 from spectralkd.reproduction.records import (
     PACKAGED,
     read_records,
+    scrambling_from_json,
+    scrambling_to_json,
     spectrum_from_json,
     spectrum_to_json,
     write_record,
@@ -153,6 +156,14 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
     assert read_records("full", tmp_path) == {}
     with pytest.raises(ValueError, match="size: expected one of 'full', 'short', .*, got 'tiny'"):
         read_records("tiny", tmp_path)
+
+
+def test_scrambled_rings_are_stored_whole() -> None:
+    k, error = torch.tensor([0.1, 0.2]).double(), torch.tensor([31.0, 30.0]).double()
+    found = RingScrambling("layer", k, error, error / 10, 29.5, 2.1)
+    stored = scrambling_from_json(json.loads(json.dumps(scrambling_to_json(found))))
+    for one, other in zip(stored, found, strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 def test_short_stretches_add_up(

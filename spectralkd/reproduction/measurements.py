@@ -16,7 +16,7 @@ from spectralkd.data.images import ImageData
 from spectralkd.models import create_model, model_stages
 from spectralkd.models.features import Statistics
 from spectralkd.models.weights import load_weights
-from spectralkd.reproduction.records import spectrum_to_json
+from spectralkd.reproduction.records import scrambling_to_json, spectrum_to_json
 
 UNTRAINED_SEEDS = (0, 1, 2)
 SCRAMBLED_IMAGES = 2000
@@ -66,8 +66,7 @@ def teacher_scrambling(network: str, weights: Path, root: str | None = None) -> 
     """What a trained network loses when the phases of one ring of a stage are random.
 
     Returns:
-        By stage: ``frequency`` (cycles/pixel), ``error`` (percent) and ``loss`` (nats) of each
-        ring, and ``clean_error`` and ``clean_loss``; on 2,000 validation images.
+        ``scrambling_to_json`` by stage, on 2,000 validation images.
     """
     model = create_model(network)
     load_weights(model, weights)
@@ -75,11 +74,7 @@ def teacher_scrambling(network: str, weights: Path, root: str | None = None) -> 
     data = load_data("cifar100", root=root).subset(SCRAMBLED_IMAGES)
     found = {}
     for stage in model_stages(model):
-        result = ring_scrambling(model, data, stage.pre_relu)
-        found[stage.output] = {
-            name: [round(float(v), 6) for v in value] if isinstance(value, torch.Tensor) else value
-            for name, value in result._asdict().items()
-        }
+        found[stage.output] = scrambling_to_json(ring_scrambling(model, data, stage.pre_relu))
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from spectralkd.analysis.sensitivity import RingScrambling
 from spectralkd.checks import check_choice
 from spectralkd.spectra.power import Ring, Spectrum
 from spectralkd.training.run_folder import write_whole
@@ -74,3 +75,20 @@ def spectrum_from_json(stored: dict[str, Any]) -> Spectrum:
     ring: Ring = stored["ring"]
     modes = torch.tensor(stored["modes"])
     return Spectrum(frequency, power, stderr, modes, stored["samples"], ring)
+
+
+def scrambling_to_json(result: RingScrambling) -> dict[str, Any]:
+    """Errors under scrambled rings in JSON's types, six decimal places."""
+    return {
+        name: [round(float(v), 6) for v in value] if isinstance(value, torch.Tensor) else value
+        for name, value in result._asdict().items()
+    }
+
+
+def scrambling_from_json(stored: dict[str, Any]) -> RingScrambling:
+    """What ``scrambling_to_json`` wrote."""
+    values = {
+        name: torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
+        for name, value in stored.items()
+    }
+    return RingScrambling(**values)
