@@ -159,7 +159,7 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
 
 
 def test_scrambled_rings_are_stored_whole() -> None:
-    k, error = torch.tensor([0.1, 0.2]).double(), torch.tensor([31.0, 30.0]).double()
+    k, error = torch.tensor([[0.1, 0.2], [31.0, 30.0]], dtype=torch.float64)
     found = RingScrambling("layer", k, error, error / 10, 29.5, 2.1)
     stored = scrambling_from_json(json.loads(json.dumps(scrambling_to_json(found))))
     for one, other in zip(stored, found, strict=True):

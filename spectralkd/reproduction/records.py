@@ -87,7 +87,7 @@ def scrambling_to_json(result: RingScrambling) -> dict[str, Any]:
 
 def scrambling_from_json(stored: dict[str, Any]) -> RingScrambling:
     """What ``scrambling_to_json`` wrote."""
-    values = {
+    values: dict[str, Any] = {
         name: torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
         for name, value in stored.items()
     }
