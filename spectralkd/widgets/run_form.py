@@ -272,7 +272,10 @@ def _make_controls(recipe: str) -> dict[str, Any]:
         "task": _menu("Task", _TASKS, "distill"),
         "method": _menu("Method", list(METHODS), "spectral"),
         "others": widgets.Text(
-            description="and, summed", placeholder="other methods, as kd or kd+at", **common
+            description="and, summed",
+            placeholder="other methods, as kd or kd+overhaul",
+            continuous_update=False,  # names are imported
+            **common,
         ),
         "teacher": _menu("Teacher", [FIRST], FIRST),
         "teacher_file": widgets.Text(
