@@ -68,6 +68,17 @@ def test_amplitudes_do_not_matter_in_float32(a: float, b: float, exponent: float
         assert error < (1e-2 if exponent else 1e-5)
 
 
+def test_maps_of_all_amplitudes_stand_in_one_batch() -> None:
+    x, y = noise(2, 7, 16, 16)
+    amplitude = torch.tensor([0, 1e-30, 1e-9, 1.0, 1e7, 1e9, 1e30])[:, None, None]
+    expected, *_ = correlated(x[1:], y[1:])
+    found, by_x, by_y = correlated(amplitude * x, y)
+    torch.testing.assert_close(found[1:], expected)
+    assert not found[0].any()
+    assert not by_y[0].any()
+    assert torch.isfinite(by_x).all()
+
+
 def test_eps_is_the_least_ring_power_relative_to_the_map_s_mean() -> None:
     x = field(4, 16, -2)
     power = radial_power(x)

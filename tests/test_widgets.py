@@ -30,7 +30,7 @@ from spectralkd.models import PRETRAINED, create_model
 from spectralkd.spectra.power import with_ring
 from spectralkd.spectra.powerlaw import fit_power_law
 from spectralkd.training.api import train
-from spectralkd.training.launch import RunState
+from spectralkd.training.launch import RunState, launch_command
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run
 from spectralkd.widgets import measurements, run_panel
@@ -468,6 +468,34 @@ def test_a_methods_options_and_any_teacher_enter_the_command(tmp_path: Path) -> 
     assert form.launch().teacher == PRETRAINED / "wrn16_2-cifar100-small.safetensors"
     form.controls["recipe"].value = "c"  # the method's options stay
     assert "--option temperature=2.0" in form.command.text
+
+
+def test_a_sum_of_methods_is_launched_with_the_options_of_each(tmp_path: Path) -> None:
+    panel = RunPanel(tmp_path)
+    form = panel.form
+    method, others = form.controls["method"], form.controls["others"]
+    method.value, others.value = "spectral", "kd + overhaul"
+    assert {"kd.temperature", "spectral.eps"} < set(form.options)
+    assert not {"temperature", "spectral.alpha"} & set(form.options)  # the recipe has alpha
+    form.options["kd.temperature"].value = "2"
+    launch = form.launch()
+    assert (launch.method, launch.options) == ("spectral+kd+overhaul", {"kd": {"temperature": 2.0}})
+    words = launch_command(launch)
+    assert words[words.index("--method") + 1] == "spectral+kd+overhaul"
+    assert words[words.index("--option") + 1] == "kd.temperature=2.0"
+    for wrong, says in (
+        ("kd+kdd", "got &#x27;kdd&#x27;"),
+        ("spectral", "methods: expected two or more"),
+        ("fam", "methods: expected the maps that are read alike"),
+        ("own_parts:tiny", "expected a class derived from Method"),
+    ):
+        others.value = wrong
+        assert says in form.notes.value
+        assert panel.launch_button.disabled
+    method.value, others.value = "kd", ""
+    assert set(form.options) == set(method_options(METHODS["kd"]))
+    form.options["temperature"].value = "-1"
+    assert "temperature: expected a number" in form.notes.value
 
 
 def test_the_panel_finds_draws_saves_and_removes_runs(tmp_path: Path) -> None:

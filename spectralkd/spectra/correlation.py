@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spectralkd.checks import check_finite, check_maps, check_not_lost
 from spectralkd.spectra.cache import cached
-from spectralkd.spectra.rings import at_least_float32, cached_rings, chunks
+from spectralkd.spectra.rings import Rings, at_least_float32, cached_rings, chunks
 
 
 def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
@@ -44,10 +44,10 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     pieces = []
     with torch.autocast(x.device.type, enabled=False):
         for cx, cy in zip(chunks(flat_x), chunks(flat_y), strict=True):
-            cx, cy = _unit(at_least_float32(cx)), _unit(at_least_float32(cy))
+            cx, cy = at_least_float32(cx), at_least_float32(cy)
             rings = cached_rings(height, width, cx.dtype, cx.device)
-            fx, fy = rings.transform(cx), rings.transform(cy)
-            pxy, pxx, pyy = (rings.mean(product) for product in (fx * fy, fx * fx, fy * fy))
+            (fx, pxx), (fy, pyy) = _transformed(cx, rings), _transformed(cy, rings)
+            pxy = rings.mean(fx * fy)
             pieces.append(pxy * _inverse_root(pxx, eps) * _inverse_root(pyy, eps))
     correlation = torch.cat(pieces)
     if not torch.isfinite(correlation.detach()).all():
@@ -56,10 +56,21 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     return correlation.reshape(*shape[:-2], -1)
 
 
-def _unit(maps: Tensor) -> Tensor:
-    """Each map over its largest value, so that no power over- or underflows."""
+def _transformed(maps: Tensor, rings: Rings) -> tuple[Tensor, Tensor]:
+    """The transform (N, K) of maps (N, H, W) and their ring powers (N, R).
+
+    Where the powers of one of them, or their gradients, could over- or underflow, all are those
+    of maps over their largest values, which correlate the same.
+    """
+    modes = rings.transform(maps)
+    power = rings.mean(modes * modes)
+    mean, least = power.detach().mean(1), torch.finfo(power.dtype).tiny ** 0.4
+    safe = (mean > least) & (mean < 1 / least)
+    if not maps.detach()[~safe].any():
+        return modes, power
     largest = maps.detach().abs().amax((-2, -1), keepdim=True)
-    return maps / torch.where(largest > 0, largest, 1)
+    modes = rings.transform(maps / torch.where(largest > 0, largest, 1))
+    return modes, rings.mean(modes * modes)
 
 
 def _inverse_root(power: Tensor, eps: float) -> Tensor:

@@ -14,6 +14,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -23,6 +24,7 @@ import torch
 
 from spectralkd.checks import Range, check_choice, check_ranges
 from spectralkd.data.cifar import cifar_folder
+from spectralkd.losses.sum import make_method
 from spectralkd.training.lock import Holder, holder, locked, process_of
 from spectralkd.training.recipes import FREE_FIELDS, Recipe, recipe_changes
 from spectralkd.training.run_folder import Run, differences, read_json, write_whole
@@ -41,11 +43,11 @@ class Launch:
         run: its folder.
         recipe: see ``recipes.get_recipe``.
         task: distill, or train the recipe's teacher, or its student alone.
-        method: one of ``losses.METHODS``; used by ``"distill"``.
+        method: one of ``losses.METHODS``, or several joined by ``+``; used by ``"distill"``.
         teacher: a finished run's folder or a file of weights; if omitted, it is trained first.
         processes: number of processes, one for each GPU.
         port: TCP port at which several processes meet.
-        options: the method's own arguments, as ``api.distill``.
+        options: the method's own arguments, as ``api.distill``; of a sum, by method.
     """
 
     run: Path
@@ -97,7 +99,7 @@ def launch_command(launch: Launch) -> list[str]:
     if launch.task == "distill":
         words += ["--method", launch.method]
         words += ["--teacher", str(launch.teacher)] if launch.teacher else []
-        for name, value in launch.options.items():
+        for name, value in named_options(launch.options).items():
             words += ["--option", f"{name}={value}"]
     for name, value in recipe_changes(recipe).items():
         option = name.replace("_", "-")
@@ -107,6 +109,15 @@ def launch_command(launch: Launch) -> list[str]:
         for each in value if isinstance(value, tuple) else (value,):
             words += [f"--{option}", str(each)]
     return words
+
+
+def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options by name, those of a sum by ``method.name``."""
+    named: dict[str, Any] = {}
+    for name, value in options.items():
+        own = isinstance(value, Mapping)
+        named |= {f"{name}.{key}": v for key, v in value.items()} if own else {name: value}
+    return named
 
 
 def obstacles(launch: Launch) -> list[str]:
@@ -122,6 +133,11 @@ def obstacles(launch: Launch) -> list[str]:
         found.append(f"port: {launch.port} is in use by another program; choose another")
     if recipe.data == "imagefolder" and not (recipe.root and Path(recipe.root).is_dir()):
         found.append(f"root: expected the folder of the images, got {recipe.root!r}")
+    if launch.task == "distill":
+        try:
+            make_method(launch.method, launch.options)
+        except (ValueError, TypeError) as error:
+            found.append(str(error))
     if launch.task == "distill" and launch.teacher:
         weights = launch.teacher / "model.safetensors"
         if not (weights if launch.teacher.is_dir() else launch.teacher).is_file():

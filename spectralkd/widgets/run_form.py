@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import ipywidgets as widgets
 import torch
 
-from spectralkd.losses import METHODS
+from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.base import method_options
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.training.api import RECIPE_OPTIONS
@@ -53,7 +53,7 @@ class RunForm(widgets.VBox):
     Attributes:
         controls: task, recipe, method and the like, by name.
         settings: fields of the recipe, by name.
-        options: arguments of the chosen method, by name.
+        options: arguments of the chosen method by name, of a sum's by method.name.
         obstacles: why the run cannot be launched; empty where it can.
     """
 
@@ -94,7 +94,7 @@ class RunForm(widgets.VBox):
             run=run,
             recipe=self._recipe(),
             task=c["task"].value,
-            method=c["method"].value,
+            method=self._method(),
             teacher=self._teacher(),
             processes=c["processes"].value,
             port=c["port"].value,
@@ -119,7 +119,8 @@ class RunForm(widgets.VBox):
         self._offer_options()
         for key in ("recipe", "preset"):
             c[key].observe(lambda _: self._fill(), "value")
-        c["method"].observe(lambda _: self._offer_options(), "value")
+        for key in ("method", "others"):
+            c[key].observe(lambda _: self._offer_options(), "value")
         remember(f"panel {self.folder}", {**c, **self.settings})
         c["teacher"].observe(lambda _: self._match_teacher(), "value")
         for control in (*c.values(), *self.settings.values()):
@@ -133,35 +134,38 @@ class RunForm(widgets.VBox):
                 if name in self.settings:
                     self.settings[name].value = _shown(value, self.settings[name])
 
+    def _method(self) -> str:
+        """The chosen method, or the sum of it and others."""
+        others = self.controls["others"].value.split("+")
+        return "+".join([self.controls["method"].value, *filter(None, map(str.strip, others))])
+
     def _offer_options(self) -> None:
         """A field for each argument of the method that is not a field of the recipe."""
-        known = method_options(METHODS[self.controls["method"].value])
+        try:
+            known = _known_options(self._method())
+        except (ValueError, TypeError):  # no such method, which the check says
+            known = {}
         self.options = {
-            name: _field(name, self._kind(name), f"Option of the method; default: {default}")
-            for name, default in known.items()
-            if name not in RECIPE_OPTIONS and default is not inspect.Parameter.empty
+            name: _field(name, kind, f"Option of the method; default: {default}")
+            for name, (kind, default) in known.items()
         }
         for name, control in self.options.items():
-            control.value = _shown(known[name], control)
+            control.value = _shown(known[name][1], control)
             control.observe(self.check, "value")
         self.option_box.children = tuple(self.options.values())
 
-    def _kind(self, option: str) -> Any:
-        """The type of an option of the chosen method."""
-        method = METHODS[self.controls["method"].value]
-        default = method_options(method)[option]
-        return get_type_hints(method).get(option, type(default))
-
     def _options(self) -> dict[str, Any]:
-        """The method's options that differ from their defaults."""
-        known = method_options(METHODS[self.controls["method"].value])
-        values = {
-            name: parse_value(name, self._kind(name), control.value)
-            if isinstance(control.value, str)
-            else control.value
-            for name, control in self.options.items()
-        }
-        return {name: value for name, value in values.items() if value != known[name]}
+        """The method's options that differ from their defaults; of a sum, each method's own."""
+        options: dict[str, Any] = {}
+        for name, (kind, default) in _known_options(self._method()).items():
+            value = self.options[name].value
+            if isinstance(value, str):
+                value = parse_value(name, kind, value)
+            if value != default:
+                method, _, option = name.rpartition(".")
+                own = options.setdefault(method, {}) if method else options
+                own[option] = value
+        return options
 
     def _recipe(self) -> Recipe:
         c = self.controls
@@ -198,14 +202,14 @@ class RunForm(widgets.VBox):
     def _check(self) -> None:
         """Show the command, or the reason why there is none."""
         c = self.controls
-        for key in ("method", "teacher", "teacher_file"):
+        for key in ("method", "others", "teacher", "teacher_file"):
             c[key].disabled = c["task"].value != "distill"
         try:
             launch = self.launch()
             self.command.text = _to_copy(launch)
             self.obstacles = obstacles(launch) + _wrong_networks(launch)
             known = cautions(launch)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             self.command.text, self.obstacles, known = "", [str(error)], []
         lines = [f"<b>Cannot be launched.</b> {html.escape(text)}" for text in self.obstacles]
         lines += [f"Note: {html.escape(text)}" for text in known]
@@ -218,6 +222,23 @@ def _to_copy(launch: Launch) -> str:
     here = f"{Path.cwd().resolve()}/"
     _, *words = launch_command(launch)
     return shlex.join(["python", *(word.removeprefix(here) for word in words)])
+
+
+def _known_options(method: str) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each option that is not a field of the recipe; of a sum, by method.name.
+
+    Raises:
+        ValueError, TypeError: as ``losses.find_method``.
+    """
+    parts = method.split("+")
+    return {
+        f"{part}.{name}" if len(parts) > 1 else name: (hints.get(name, type(default)), default)
+        for part in parts
+        for kind in (find_method(part),)
+        for hints in (get_type_hints(kind),)
+        for name, default in method_options(kind).items()
+        if name not in RECIPE_OPTIONS and default is not inspect.Parameter.empty
+    }
 
 
 def _wrong_networks(launch: Launch) -> list[str]:
@@ -250,6 +271,12 @@ def _make_controls(recipe: str) -> dict[str, Any]:
         "preset": _menu("Preset", get_args(Preset), "paper"),
         "task": _menu("Task", _TASKS, "distill"),
         "method": _menu("Method", list(METHODS), "spectral"),
+        "others": widgets.Text(
+            description="and, summed",
+            placeholder="other methods, as kd or kd+overhaul",
+            continuous_update=False,  # names are imported
+            **common,
+        ),
         "teacher": _menu("Teacher", [FIRST], FIRST),
         "teacher_file": widgets.Text(
             description="or its file or run", placeholder="path; instead of the menu", **common

@@ -17,7 +17,15 @@ from spectralkd.figures.report import write_report
 from spectralkd.figures.runs import runs_figure
 from spectralkd.figures.style import nothing
 from spectralkd.figures.tables import format_table
-from spectralkd.training.launch import RunState, find_runs, resume, run_state, start, stop
+from spectralkd.training.launch import (
+    RunState,
+    find_runs,
+    named_options,
+    resume,
+    run_state,
+    start,
+    stop,
+)
 from spectralkd.training.run_folder import Run
 from spectralkd.widgets.background import duration
 from spectralkd.widgets.base import Panel, csv_link, remember, row, table_box
@@ -285,6 +293,6 @@ class RunPanel(Panel):
 def _settings(run: Path) -> tuple[str, ...]:
     config = Run(run).read_config()
     recipe = config["recipe"]
-    options = ", ".join(f"{name}={value}" for name, value in config["options"].items())
+    options = ", ".join(f"{name}={v}" for name, v in named_options(config["options"]).items())
     words = (config["role"], config["network"], config["method"], options)
     return (*words, *(str(recipe.get(name, "–")) for name in ("setup", "epochs", "seed")))
