@@ -58,7 +58,7 @@ def close(stored: Any, fresh: Any) -> bool:
     if isinstance(stored, np.ndarray) and isinstance(fresh, np.ndarray):
         if stored.shape != fresh.shape or stored.dtype.kind != fresh.dtype.kind:
             return False
-        floor = 1e-6 * float(np.abs(stored).max(initial=0))
+        floor = 1e-6 * float(np.nanmax(np.abs(stored), initial=0))
         return bool(np.allclose(fresh, stored, rtol=RELATIVE, atol=floor, equal_nan=True))
     if isinstance(stored, float) and isinstance(fresh, (int, float)):
         return math.isclose(stored, fresh, rel_tol=RELATIVE, abs_tol=1e-9)

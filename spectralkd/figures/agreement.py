@@ -54,4 +54,4 @@ def agreement_figure(
     figure.update_yaxes(title="ring correlation (no unit)", row=1, col=1)
     figure.update_layout(**layout(title))
     figure.update_layout(height=420, margin_t=70 if title else 40)
-    return figure
+    return figure.update_annotations(font_size=14)

@@ -13,10 +13,10 @@ from spectralkd.figures.style import frequency_axis, layout, look
 from spectralkd.spectra.powerlaw import PowerLaw
 
 _PANELS = (
-    ("exponent", "exponent of the ring mean"),
-    ("high_share", "share of power at |k| ≥ 1/4 cycles/pixel"),
-    ("correlation_length", "correlation length (map pixels)"),
-    ("image_correlation_length", "correlation length (image pixels)"),
+    ("exponent", "exponent<br>of the ring mean"),
+    ("high_share", "share of power at<br>|k| ≥ 1/4 cycles/pixel"),
+    ("correlation_length", "correlation length<br>(map pixels)"),
+    ("image_correlation_length", "correlation length<br>(image pixels)"),
 )
 
 
@@ -30,7 +30,7 @@ def depth_figure(
             blocks passed, so that networks of any depth compare.
     """
     figure = make_subplots(
-        2, 2, subplot_titles=[label for _, label in _PANELS], vertical_spacing=0.14
+        2, 2, subplot_titles=[label for _, label in _PANELS], vertical_spacing=0.18
     )
     for number, (name, blocks) in enumerate(networks.items()):
         depth = [(place + 1) / len(blocks) for place in range(len(blocks))]
@@ -52,7 +52,8 @@ def depth_figure(
                 col=panel % 2 + 1,
             )
     figure.update_layout(**layout(title))
-    figure.update_layout(height=640, margin_t=80 if title else 50, legend_y=-0.12)
+    figure.update_layout(height=660, margin_t=95 if title else 55, legend_y=-0.12)
+    figure.update_annotations(font_size=14)
     figure.update_xaxes(range=[0, 1.04])
     figure.update_xaxes(title="share of blocks passed", row=2)
     figure.update_yaxes(rangemode="tozero", row=2)
@@ -98,7 +99,7 @@ def exponents_figure(
     figure.update_xaxes(nticks=16, tickangle=-45, automargin=True)
     figure.update_yaxes(title=label)
     figure.update_layout(**layout(title))
-    return figure.update_layout(legend_y=-0.35)
+    return figure.update_layout(legend_y=-0.3)
 
 
 def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) -> go.Figure:
@@ -108,7 +109,7 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
         blocks: what ``depth_profile`` returns. Early blocks are dark, late ones light.
         title: above the figure; default: none.
     """
-    labels = ("ring mean of power, first ring = 1", "Δ log amplitude at kx = ky (Park & Kim 2022)")
+    labels = ("ring mean of power<br>(first ring = 1)", "Δ log amplitude<br>at kx = ky")
     figure = make_subplots(1, 2, subplot_titles=labels, horizontal_spacing=0.12)
     places = [place / max(1, len(blocks) - 1) for place in range(len(blocks))]
     for color, (name, block) in zip(
@@ -140,5 +141,5 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
     )
     figure.update_xaxes(tickvals=[0, 0.25, 0.5, 0.75, 1], ticktext=None, row=1, col=2)
     figure.update_layout(**layout(title))
-    figure.update_layout(margin_t=80 if title else 50, legend_font_size=10)
-    return figure
+    figure.update_layout(margin_t=95 if title else 55, legend_font_size=10)
+    return figure.update_annotations(font_size=14)

@@ -97,15 +97,15 @@ def comparison_figure(
     """
     data = comparison_data(teacher, student, margin, shown)
     titles = (
-        "Distances (white noise = 1)",
+        "Distances<br>(white noise = 1)",
         "Teacher R<sub>T</sub>",
         "Student R<sub>S</sub>",
         "Ring correlation",
-        "Partial L2 of two values",
-        "Partial L2 of each pixel",
+        "Partial L2<br>of two values",
+        "Partial L2<br>of each pixel",
     )
     figure = make_subplots(
-        2, 3, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.2
+        2, 3, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.24
     )
     reach = _reach(teacher)
     values = _grid((-reach, reach)).numpy()
@@ -128,18 +128,22 @@ def comparison_figure(
         x = {"title": "pixels", "range": (-0.5, width - 0.5), "nticks": 5}
         figure.update_xaxes(x, row=row, col=column)
         figure.update_yaxes(range=(height - 0.5, -0.5), nticks=5, row=row, col=column)
+    for number in (2, 3, 5, 6):
+        top = {"scaleanchor": f"x{number}", "constrain": "domain", "constraintoward": "top"}
+        figure.update_layout({f"xaxis{number}": {"constrain": "domain"}, f"yaxis{number}": top})
     figure.update_xaxes(title="no unit", range=(0, 2), row=1, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     figure.update_xaxes(title="|k| (cycles/pixel)", range=(0, 0.5), row=2, col=1)
     figure.update_yaxes(range=(-1.05, 1.05), row=2, col=1)
     figure.update_xaxes(title="F<sub>T</sub> (map units)", range=(-reach, reach), row=2, col=2)
-    figure.update_yaxes(title="R<sub>S</sub>", title_standoff=0, row=2, col=2)
+    figure.update_yaxes(title="R<sub>S</sub> (map units)", title_standoff=0, row=2, col=2)
     figure.update_yaxes(range=(-reach, reach), row=2, col=2)
     bar = {"title": {"text": "map units", "side": "right"}, "thickness": 12}
     figure.update_layout(**layout(None))
+    figure.update_annotations(font_size=14)
     return figure.update_layout(
-        height=620,
-        margin={"l": 75, "r": 10, "t": 40, "b": 55},
+        height=660,
+        margin={"l": 75, "r": 10, "t": 60, "b": 55},
         showlegend=False,
         coloraxis={
             "colorscale": "RdBu_r",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
 from spectralkd.analysis.layers import LayerView
-from spectralkd.figures.style import COLORS, layout
+from spectralkd.figures.style import COLORS, layout, mode
 
 
 def layer_figure(view: LayerView, name: str) -> go.Figure:
@@ -16,7 +18,7 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
     figure = make_subplots(
         1,
         3,
-        subplot_titles=("maps of the first image", "log₁₀ power", "correlation of pixels"),
+        subplot_titles=("maps of<br>the first image", "log₁₀ power", "correlation of pixels<br>C(r) / C(0)"),
         horizontal_spacing=0.16,
     )
     figure.add_trace(
@@ -39,7 +41,7 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
         go.Scatter(
             x=view.distance.numpy(),
             y=(view.correlation / view.correlation[0].clamp_min(1e-30)).numpy(),
-            mode="lines+markers",
+            mode=mode(len(view.distance)),
             line={"color": COLORS[0]},
             showlegend=False,
         ),
@@ -47,20 +49,24 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
         3,
     )
     figure.update_layout(**layout(name))
-    figure.update_layout(height=330)
+    figure.update_layout(height=370, margin_t=85)
+    figure.update_annotations(font_size=14)
     figure.update_xaxes(visible=False, row=1, col=1)
     figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", row=1, col=1)
-    figure.update_xaxes(title="kx (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
-    figure.update_yaxes(title="ky (cycles/pixel)", range=[-0.5, 0.5], row=1, col=2)
+    figure.update_yaxes(constraintoward="top")
+    plane: dict[str, Any] = {"range": [-0.5, 0.5], "constrain": "domain"}
+    figure.update_xaxes(title="kx (cycles/pixel)", **plane, row=1, col=2)
+    figure.update_yaxes(title="ky (cycles/pixel)", scaleanchor="x2", **plane, row=1, col=2)
     figure.update_xaxes(title="distance r (pixels)", rangemode="tozero", row=1, col=3)
-    figure.update_yaxes(title="C(r) / C(0)", range=[-0.5, 1.05], row=1, col=3)
+    figure.update_yaxes(range=[-0.5, 1.05], row=1, col=3)
     return figure
 
 
 def _montage(maps: Tensor) -> Tensor:
-    """Up to 12 maps (M, H, W) beside and below each other, each scaled to [0, 1]."""
+    """Up to 12 maps (M, H, W) beside and below each other, each scaled to [0, 1]; NaN between."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    scaled = torch.nn.functional.pad((maps - low) / (high - low).clamp_min(1e-12), (0, 1, 0, 1))
+    scaled = (maps - low) / (high - low).clamp_min(1e-12)
+    scaled = torch.nn.functional.pad(scaled, (0, 1, 0, 1), value=torch.nan)
     columns = min(4, len(scaled))
     rows = [torch.cat(list(row), 1) for row in scaled.split(columns) if len(row) == columns]
     return torch.cat(rows)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from torch import Tensor
 
-from spectralkd.figures.style import frequency_axis, layout, look, slots
+from spectralkd.figures.style import frequency_axis, layout, look, mode, slots
 
 
 def lines_figure(
@@ -44,7 +44,7 @@ def lines_figure(
                 x=x.detach().numpy(),
                 y=values.detach().numpy(),
                 name=name,
-                mode="lines" if name in dashed else "lines+markers",
+                mode="lines" if name in dashed else mode(len(x)),
                 **look(slot[of[name]], name in dashed),
             )
         )

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from spectralkd.figures.style import COLORS, layout, look, slots
+from spectralkd.figures.style import COLORS, layout, look, mode, slots
 
 _NO_TERMS = {
     *("phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"),
@@ -35,7 +35,7 @@ def curves_figure(
                 x=[epoch for epoch, _ in points],
                 y=[value for _, value in points],
                 name=name,
-                mode="lines+markers",
+                mode=mode(len(points)),
                 **look(slot[name]),
             )
         )
@@ -115,7 +115,7 @@ def runs_figure(
                         name=name if column == 1 else f"{name}: {label}",
                         legendgroup=name,
                         showlegend=column == 1,
-                        mode="lines+markers",
+                        mode=mode(len(points)),
                         **look(slot[name], labels.index(label)),
                     ),
                     1,
@@ -128,6 +128,7 @@ def runs_figure(
     figure.update_yaxes(range=[0, 100], row=1, col=1)
     figure.update_yaxes(type="log", dtick=1, exponentformat="power", row=1, col=2)
     figure.update_layout(**layout(title))
+    figure.update_annotations(font_size=14)
     return figure.update_layout(margin_t=70 if title else 40, legend_groupclick="toggleitem")
 
 

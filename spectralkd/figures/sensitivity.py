@@ -53,7 +53,9 @@ def sensitivity_figure(
     figure.update_xaxes(title="kx (cycles/pixel)", constrain="domain")
     figure.update_yaxes(title="ky (cycles/pixel)", col=1)
     figure.update_layout(**layout(title))
+    figure.update_annotations(font_size=13)
     figure.update_layout(
+        height=400,
         margin_t=90 if title else 60,
         coloraxis={"colorscale": "Cividis", "colorbar_title": _LABELS[value]},
     )
@@ -92,6 +94,8 @@ def scrambling_figure(
         )
     figure.update_xaxes(title="scrambled ring, |k| (cycles per pixel of the layer)", range=[0, 0.5])
     figure.update_yaxes(title=_LABELS[value], rangemode="tozero")
+    if levels == {0.0} and value == "error":  # of the network's own answers
+        figure.update_yaxes(title="answers changed (%)")
     if value == "error":
         figure.update_yaxes(range=[0, 100])
     figure.update_layout(**layout(title))

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from spectralkd.figures.style import COLORS, frequency_axis, layout, look
+from spectralkd.figures.style import COLORS, frequency_axis, layout, look, mode
 from spectralkd.spectra.power import Spectrum
 from spectralkd.spectra.powerlaw import PowerLaw
 
@@ -62,7 +62,7 @@ def plot_spectra(
                 y=power.numpy(),
                 name=name,
                 legendgroup=name,
-                mode="lines+markers",
+                mode=mode(len(k)),
                 **look(tint, dash),
                 hovertemplate="|k| = %{x:.3f} cycles/pixel<br>P = %{y:.3g}",
             )

@@ -42,6 +42,11 @@ def look(slot: int, dash: int = 0) -> dict[str, object]:
     }
 
 
+def mode(points: int) -> str:
+    """Lines, with a marker at each point while markers can be told apart."""
+    return "lines+markers" if points <= 64 else "lines"
+
+
 def layout(title: str | None) -> dict[str, object]:
     """The layout that all figures share: as wide as the page, the legend below."""
     return {

@@ -42,6 +42,7 @@ async function render({ model, el }) {
   const plot = document.createElement('div')
   const bar = document.createElement('div')
   el.classList.add('spectralkd-plot')
+  plot.className = 'spectralkd-panels'
   bar.className = 'spectralkd-save'
   plot.setAttribute('role', 'img')
   el.append(plot, bar)
@@ -49,6 +50,8 @@ async function render({ model, el }) {
   const figure = () => JSON.parse(model.get('drawn'))
   const name = () => model.get('label').toLowerCase().replaceAll(/\W+/g, '-')
   const width = () => Math.floor(el.clientWidth)
+  // Several panels keep a width at which their labels have room: a narrower page scrolls.
+  const wide = layout => Math.max(width(), layout.xaxis2 ? 640 : 0)
   const ink = () => getComputedStyle(el).color
 
   let shown = Promise.resolve()
@@ -68,7 +71,7 @@ async function render({ model, el }) {
       const { data, layout } = themed(figure(), inked)
       plot.setAttribute('aria-label', model.get('label'))
       const height = layout.height ?? 450
-      const sized = () => ({ ...layout, width: width(), height: height + below, uirevision: '-',
+      const sized = () => ({ ...layout, width: wide(layout), height: height + below, uirevision: '-',
         margin: { ...layout.margin, b: (layout.margin?.b ?? 80) + below } })
       await plotly.react(plot, data, sized(), { displaylogo: false })
       const needs = layout.legend?.orientation === 'h' ? legend() : 0
@@ -94,8 +97,9 @@ async function render({ model, el }) {
   let waiting = false
   bar.append('Save figure: ')
   offer('SVG', 'Vector graphics', async () => {
-    const size = { format: 'svg', width: width(), height: plot.offsetHeight }
-    download(await plotly.toImage(figure(), size), 'svg')
+    const shown = figure()
+    const size = { format: 'svg', width: wide(shown.layout), height: plot.offsetHeight }
+    download(await plotly.toImage(shown, size), 'svg')
   })
   for (const kind of model.get('kinds')) {
     const title = kind === 'pdf' ? 'Vector graphics for a paper' : 'An interactive page'
