@@ -498,7 +498,7 @@ def test_a_sum_of_methods_is_launched_with_the_options_of_each(tmp_path: Path) -
     assert "temperature: expected a number" in form.notes.value
 
 
-def test_the_panel_finds_draws_saves_and_removes_runs(tmp_path: Path) -> None:
+def test_the_panel_finds_draws_saves_renames_and_removes_runs(tmp_path: Path) -> None:
     tiny: dict[str, Any] = {"train_images": 60, "validation_images": 60, "batch_size": 20}
     recipe = get_recipe("demo", epochs=2, spectra_every=1, teacher_model="wrn10_1", **tiny)
     panel = RunPanel(tmp_path)
@@ -519,11 +519,36 @@ def test_the_panel_finds_draws_saves_and_removes_runs(tmp_path: Path) -> None:
     assert error in (tmp_path / "comparison.html").read_text()
     again = RunPanel(tmp_path)
     assert again.runs.value == ("t",)
+    for name, says in (("../evil", "expected the name of a folder inside"), ("t", "exists")):
+        again.new_name.value = name
+        again.rename_button.click()
+        assert says in again.message.value
+    again.new_name.value = "first"
+    again.rename_button.click()
+    assert again.runs.options == again.runs.value == ("first",)
+    assert Run(tmp_path / "first").read_metrics() == lines
     again.remove_button.click()
-    assert (tmp_path / "t").is_dir()  # asked once more
+    assert (tmp_path / "first").is_dir()  # asked once more
     again.remove_button.click()
-    assert not (tmp_path / "t").exists()
+    assert not (tmp_path / "first").exists()
     assert again.runs.options == ()
+
+
+def test_a_run_in_use_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"a": "running", "b": "stopped", "b/teacher": "stopped"}
+    for name in states:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(run_panel, "find_runs", lambda _: [tmp_path / name for name in states])
+    monkeypatch.setattr(
+        run_panel, "run_state", lambda p: RunState(states[str(p.relative_to(tmp_path))], 0, 0)
+    )
+    panel = RunPanel(tmp_path)
+    panel.new_name.value = "c"
+    for name, says in (("a", "a is running: stop it first"), ("b/teacher", "belongs to b")):
+        panel.chosen.value = name
+        panel.rename_button.click()
+        assert says in panel.message.value
+        assert (tmp_path / name).is_dir()
 
 
 def test_progress_says_what_is_left_and_a_teacher_inside(

@@ -18,7 +18,11 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
     figure = make_subplots(
         1,
         3,
-        subplot_titles=("maps of<br>the first image", "log₁₀ power", "correlation of pixels<br>C(r) / C(0)"),
+        subplot_titles=(
+            "maps of<br>the first image",
+            "log₁₀ power",
+            "correlation of pixels<br>C(r) / C(0)",
+        ),
         horizontal_spacing=0.16,
     )
     figure.add_trace(

@@ -84,14 +84,8 @@ class RunForm(widgets.VBox):
             ValueError: a field does not hold a valid value.
         """
         c = self.controls
-        name = c["run"].value.strip()
-        run = (self.folder / name).resolve()
-        if not name or self.folder.resolve() not in run.parents:
-            raise ValueError(
-                f"run: expected the name of a folder inside {self.folder}, got {name!r}"
-            )
         return Launch(
-            run=run,
+            run=run_inside(self.folder, c["run"].value),
             recipe=self._recipe(),
             task=c["task"].value,
             method=self._method(),
@@ -215,6 +209,18 @@ class RunForm(widgets.VBox):
         lines += [f"Note: {html.escape(text)}" for text in known]
         self.notes.value = "<br>".join(lines)
         self.on_check()
+
+
+def run_inside(folder: Path, name: str) -> Path:
+    """The folder of a run of that name.
+
+    Raises:
+        ValueError: the name is empty or leads out of ``folder``.
+    """
+    run = (folder / name.strip()).resolve()
+    if folder.resolve() not in run.parents:
+        raise ValueError(f"run: expected the name of a folder inside {folder}, got {name!r}")
+    return run
 
 
 def _to_copy(launch: Launch) -> str:

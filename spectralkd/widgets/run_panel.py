@@ -1,4 +1,4 @@
-"""Launch runs from a form; watch, stop, resume, remove and compare them."""
+"""Launch runs from a form; watch, stop, resume, rename, remove and compare them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spectralkd.training.run_folder import Run
 from spectralkd.widgets.background import duration
 from spectralkd.widgets.base import Panel, csv_link, remember, row, table_box
 from spectralkd.widgets.plot import Plot
-from spectralkd.widgets.run_form import RunForm
+from spectralkd.widgets.run_form import RunForm, run_inside
 from spectralkd.widgets.ticks import TickList
 
 SECONDS = 1.0  # between two updates
@@ -74,6 +74,8 @@ class RunPanel(Panel):
         self.launch_button = widgets.Button(description="Launch", button_style="primary")
         self.stop_button = widgets.Button(description="Stop")
         self.resume_button = widgets.Button(description="Resume")
+        self.new_name = widgets.Text(description="New name", continuous_update=False)
+        self.rename_button = widgets.Button(description="Rename")
         self.remove_button = widgets.Button(description="Remove")
         self.save_button = widgets.Button(
             description="Save comparison", tooltip="One page with the runs that are ticked"
@@ -83,8 +85,9 @@ class RunPanel(Panel):
         remember(f"panel {self.folder}, shown", {"runs": self.runs})
         self._observe()
         buttons = row(self.chosen, self.stop_button, self.resume_button, self.remove_button)
+        names = row(self.new_name, self.rename_button)
         parts = [self.form, self.launch_button, self.message]
-        beside = widgets.VBox([self.states, buttons], layout=widgets.Layout(flex="1 1 30em"))
+        beside = widgets.VBox([self.states, buttons, names], layout=widgets.Layout(flex="1 1 30em"))
         parts += [row(self.runs, beside), self.plot]
         super().__init__([*parts, row(self.csv, self.save_button)])
         self._draw()
@@ -112,6 +115,7 @@ class RunPanel(Panel):
             (self.launch_button, self._launch),
             (self.stop_button, lambda: stop(self._run())),
             (self.resume_button, lambda: resume(self._run())),
+            (self.rename_button, self._rename),
             (self.remove_button, self._remove),
             (self.save_button, self._save),
         ):
@@ -136,11 +140,24 @@ class RunPanel(Panel):
         self.runs.value = (*self.runs.value, name)
         self.chosen.value = name
 
+    def _rename(self) -> None:
+        """Give the chosen run the new name; one that a run has trained for itself keeps its own."""
+        path, name = self._idle_run(), self.chosen.value
+        if str(Path(name).parent) in self.found:
+            raise ValueError(f"{name} belongs to {Path(name).parent}: rename that.")
+        to = run_inside(self.folder, self.new_name.value)
+        if to.exists():
+            raise ValueError(f"{to} exists: choose another name.")
+        path.rename(to)
+        new = str(to.relative_to(self.folder.resolve()))
+        self._colors[new] = self._colors.pop(name)
+        self._look()
+        self.chosen.value, self.new_name.value = new, ""
+        self.message.value = f"{html.escape(name)} is {html.escape(new)} now."
+
     def _remove(self) -> None:
         """Delete the chosen run's folder, if the button is clicked twice."""
-        path, name = self._run(), self.chosen.value
-        if self.found[name].status == "running":
-            raise ValueError(f"{name} is running: stop it first.")
+        path, name = self._idle_run(), self.chosen.value
         if self.remove_button.description == "Remove":
             self.remove_button.description = f"Delete {name} for ever?"
             self.remove_button.button_style = "danger"
@@ -175,6 +192,12 @@ class RunPanel(Panel):
         if self.chosen.value is None:
             raise ValueError(f"There is no run in {self.folder} yet.")
         return self.folder / self.chosen.value
+
+    def _idle_run(self) -> Path:
+        path, name = self._run(), self.chosen.value
+        if self.found[name].status == "running":
+            raise ValueError(f"{name} is running: stop it first.")
+        return path
 
     def _try(self, action: Callable[[], None]) -> None:
         """Perform a button's action and show its error, if any."""
