@@ -21,7 +21,7 @@ from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata
 from spectralkd.reproduction import forecast as forecasts
-from spectralkd.reproduction import records, study
+from spectralkd.reproduction import measurements, records, study
 from spectralkd.reproduction.comparison import recount
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.jobs import Job
@@ -261,6 +261,25 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
         assert json.loads(json.dumps(asdict(Recipe()))) | record["config"]["recipe"] == recipe
         assert len(record["metrics"]) >= job.recipe.epochs
         assert "top1_error" in record["metrics"][-1]
+
+
+def test_correlations_are_those_of_pairs_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = load_data("photos").subset(6)
+    monkeypatch.setattr(measurements, "load_data", lambda *_, **__: photos)
+    weights = PRETRAINED / "wrn10_1-cifar100-small.safetensors"
+    found = measurements.network_correlations("wrn10_1", weights)
+    stages = [f"{state} group{n}" for state in ("trained", "untrained") for n in (1, 2, 3)]
+    assert list(found) == ["images", *stages]
+    ((x, _),) = photos.batches(6, normalize=False)
+    x = x.double() - x.double().mean((-2, -1), keepdim=True)
+    beside = [x[..., 1:, :] * x[..., :-1, :], x[..., 1:] * x[..., :-1]]
+    across = [x[..., 1:, 1:] * x[..., :-1, :-1], x[..., 1:, :-1] * x[..., :-1, 1:]]
+    pairs = torch.cat([product.flatten() for product in (*beside, *across)])
+    expected = [float(x.square().mean()), float(pairs.mean())]
+    assert found["images"]["correlation"][:2] == pytest.approx(expected, rel=1e-5)
+    counts = 2 * 31 * 32, 2 * 31 * 31
+    mean_distance = (counts[0] + 2**0.5 * counts[1]) / sum(counts)
+    assert found["images"]["distance"][:2] == pytest.approx([0, mean_distance], rel=1e-5)
 
 
 def test_the_documents_show_the_small_records() -> None:

@@ -46,7 +46,7 @@ def margin_figure(weight: float, bias: float, responses: Tensor | None = None) -
     x = torch.linspace(*ends, 141)
     density = torch.exp(-((x - bias) / sigma).square() / 2) / (sigma * math.sqrt(2 * math.pi))
     top = 1.5 * float(density.max())
-    titles = ("Responses of the channel", "Margin ReLU", "Cost of one element")
+    titles = ("Responses<br>of the channel", "Margin ReLU", "Cost of<br>one element")
     figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.11)
     left = [
         _line(x[x <= 0], density[x <= 0], "negative half", COLORS[5], width=0, fill="tozeroy"),
@@ -73,9 +73,10 @@ def margin_figure(weight: float, bias: float, responses: Tensor | None = None) -
     figure.update_yaxes(title="R<sub>T</sub> (map units)", range=ends, col=2)
     figure.update_yaxes(title="R<sub>S</sub> (map units)", range=ends, col=3)
     figure.update_layout(**layout(None))
+    figure.update_annotations(font_size=14)
     return figure.update_layout(
-        height=380,
-        margin={"l": 65, "r": 10, "t": 40, "b": 110},
+        height=390,
+        margin={"l": 65, "r": 10, "t": 50, "b": 110},
         legend={"orientation": "h", "y": -0.3, "x": 0},
         coloraxis=_costs(sigma),
     )
@@ -164,8 +165,8 @@ def terms_figure(teacher: Tensor, *, margin: float) -> go.Figure:
     sweeps: dict[str, tuple[str, Sequence[Any]]] = {
         "shift": ("shift (pixels)", range(9)),
         "blur": ("Gaussian blur, σ (pixels)", [n / 4 for n in range(9)]),
-        "noise": ("white noise (of each map's deviation)", [n / 4 for n in range(9)]),
-        "flip": ("signs flipped (share of elements)", [n / 8 for n in range(9)]),
+        "noise": ("white noise (map's deviations)", [n / 4 for n in range(9)]),
+        "flip": ("signs flipped (share)", [n / 8 for n in range(9)]),
     }
     figure = make_subplots(2, 2, vertical_spacing=0.17, horizontal_spacing=0.08)
     for number, (name, (label, strengths)) in enumerate(sweeps.items()):
@@ -190,9 +191,8 @@ def frequency_figure(teachers: Mapping[str, Tensor], *, margin: float) -> go.Fig
     Raises:
         TypeError, ValueError: as ``compare``.
     """
-    figure = make_subplots(
-        1, len(teachers), subplot_titles=tuple(teachers), horizontal_spacing=0.08
-    )
+    titles = tuple(name.replace(", ", "<br>") for name in teachers)
+    figure = make_subplots(1, len(teachers), subplot_titles=titles, horizontal_spacing=0.08)
     for number, teacher in enumerate(teachers.values(), start=1):
         target = teacher.clamp_min(margin)
         size = min(teacher.shape[-2:])
@@ -203,11 +203,12 @@ def frequency_figure(teachers: Mapping[str, Tensor], *, margin: float) -> go.Fig
         ]
         traces = _terms(k, target, students, margin, legend=number == 1)
         figure.add_traces(traces, rows=1, cols=number)
-    figure.update_xaxes(title="|k| of the ring (cycles/pixel)", range=(0, 0.5))
+    figure.update_xaxes(title="|k| (cycles/pixel)", range=(0, 0.5))
     figure.update_yaxes(type="log", range=(-2.5, 0.1), tickvals=(0.003, 0.01, 0.03, 0.1, 0.3, 1))
     figure.update_yaxes(title="distance (white noise = 1)", col=1)
     figure.update_layout(**layout(None))
-    return figure.update_layout(height=400, margin={"t": 40})
+    figure.update_annotations(font_size=14)
+    return figure.update_layout(height=410, margin={"t": 50})
 
 
 def correlation_figure(

@@ -1,4 +1,4 @@
-"""What the study measures on trained networks: Figs. 1 and 2, scrambled rings, agreement."""
+"""What the study measures on trained networks: Figs. 1 and 2, Eq. 2, scrambled rings, agreement."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from spectralkd.analysis.activations import POOLED, activation_spectra, image_spectrum
 from spectralkd.analysis.agreement import stage_agreement
 from spectralkd.analysis.depth import block_layers
+from spectralkd.analysis.layers import layer_views
 from spectralkd.analysis.sensitivity import ring_scrambling
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData
@@ -20,6 +21,7 @@ from spectralkd.reproduction.records import scrambling_to_json, spectrum_to_json
 
 UNTRAINED_SEEDS = (0, 1, 2)
 SCRAMBLED_IMAGES = 2000
+CORRELATED_IMAGES = 1000
 COMPARED_IMAGES = 500
 _BOTH: tuple[Statistics, Statistics] = ("running", "batch")
 
@@ -60,6 +62,38 @@ def network_spectra(network: str, weights: Path, root: str | None = None) -> dic
                 name = name.replace(POOLED, " pooled")
                 measured[f"{state} {statistics} {name}"] = spectrum
     return {name: spectrum_to_json(spectrum) for name, spectrum in measured.items()}
+
+
+def network_correlations(network: str, weights: Path, root: str | None = None) -> dict[str, Any]:
+    """C(r) of Eq. 2 of CIFAR-100's validation images and of a network's stages.
+
+    Args:
+        network, weights, root: as ``network_spectra``.
+
+    Returns:
+        ``distance`` (pixels of the map) and ``correlation`` (squared units of the map) by name:
+        ``"images"`` and ``"<trained|untrained> <stage>"``, untrained with seed 0; batch
+        statistics, on 1,000 images.
+    """
+    data = load_data("cifar100", root=root).subset(CORRELATED_IMAGES)
+    images = data.batches(100, normalize=False)
+    views = {"images": layer_views(torch.nn.Identity(), images, [""], progress=False)[""]}
+    trained = create_model(network)
+    load_weights(trained, weights)
+    torch.manual_seed(UNTRAINED_SEEDS[0])
+    for state, model in {"trained": trained, "untrained": create_model(network)}.items():
+        stages = [stage.output for stage in model_stages(model)]
+        found = layer_views(
+            model.to(_device()), data.batches(100), stages, statistics="batch", progress=False
+        )
+        views |= {f"{state} {stage}": view for stage, view in found.items()}
+    return {
+        name: {
+            key: [float(f"{value:.6g}") for value in getattr(view, key).tolist()]
+            for key in ("distance", "correlation")
+        }
+        for name, view in views.items()
+    }
 
 
 def teacher_scrambling(network: str, weights: Path, root: str | None = None) -> dict[str, Any]:

@@ -4,9 +4,9 @@ The package's own are in ``recorded`` and are only read; a user's runs write the
 the user's, which is read beside the package's.
 
 A record of a run holds its ``config`` (with versions and device), ``metrics`` (a line an epoch)
-and ``weights_sha256``; a record of spectra holds ``spectra`` instead of metrics. ``full`` records
-are the paper's setups as they are; ``small`` ones are made on two CPU cores and stand for nothing
-but themselves.
+and ``weights_sha256``; a record of spectra holds ``spectra`` and ``correlations`` instead.
+``full`` records are the paper's setups as they are; ``small`` ones are made on two CPU cores and
+stand for nothing but themselves.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from spectralkd.reproduction.jobs import WEIGHTS, Job
 from spectralkd.reproduction.lists import study_jobs
 from spectralkd.reproduction.measurements import (
     agreement_with_teacher,
+    network_correlations,
     network_spectra,
     teacher_scrambling,
 )
@@ -165,9 +166,11 @@ def _run(
     network = first.recipe.teacher_model
     if first.kind in ("spectra", "scrambling"):
         weights = place.teacher(network)
-        measure = network_spectra if first.kind == "spectra" else teacher_scrambling
         config = {"network": network, "weights_sha256": file_digest(weights)}
-        measured = {first.kind: measure(network, weights, place.root)}
+        measures = {"scrambling": teacher_scrambling}
+        if first.kind == "spectra":
+            measures = {"spectra": network_spectra, "correlations": network_correlations}
+        measured = {name: of(network, weights, place.root) for name, of in measures.items()}
         return [_about(first, place) | {"config": config | {"made_with": made_with()}} | measured]
     recipes = [replace(job.recipe, root=place.root) for job in jobs]
     if first.kind == "teacher":

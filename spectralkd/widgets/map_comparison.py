@@ -61,7 +61,7 @@ class MapComparison(Panel):
     def __init__(self, maps: Tensor, margin: float, *, name: str = "comparison") -> None:
         self.maps = maps
         shared: dict[str, Any] = {
-            "style": {"description_width": "19em"},
+            "style": {"description_width": "min(19em, 55%)"},
             "layout": widgets.Layout(width="40em", max_width="98%"),
         }
 

@@ -32,7 +32,7 @@ from spectralkd.widgets.code import Code
 
 FIRST = "train it first"
 _TASKS = (
-    ("distill the teacher into the student", "distill"),
+    ("distill teacher into student", "distill"),
     ("train the teacher", "teacher"),
     ("train the student alone", "student"),
 )
