@@ -106,12 +106,12 @@ def smaller(png: bytes) -> str:
 
 
 def look_alike(one: str, other: str) -> bool:
-    """Whether two pictures have one size and hardly a pixel differs."""
+    """Whether two pictures have one size and hardly a pixel differs: less than a digit."""
     a, b = (
         np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("L"), dtype=float)
         for text in (one, other)
     )
-    return a.shape == b.shape and float((np.abs(a - b) > 32).mean()) < 1e-3
+    return a.shape == b.shape and float((np.abs(a - b) > 32).mean()) < 1e-5
 
 
 def screenshots(notebook: NotebookNode, last: int, name: str) -> list[str]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import base64
 import importlib
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import plotly.io as pio
 import pytest
 import yaml
+from PIL import Image, ImageDraw
 
 import spectralkd as skd
 from spectralkd.losses import METHODS
@@ -276,6 +280,39 @@ def test_rendering_again_keeps_what_has_not_changed(monkeypatch: pytest.MonkeyPa
     assert kept == stored
     (drawn,) = render.merged([stored], [output(1.1)], [])
     assert drawn.data["image/png"] == "drawn"
+
+
+def test_a_picture_of_a_widget_is_renewed_when_a_digit_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    render = importlib.import_module("render")
+
+    def shot(epochs: str, color: str) -> str:
+        page = Image.new("RGB", (818, 933), "white")
+        ImageDraw.Draw(page).text((600, 10), epochs, fill="black")
+        ImageDraw.Draw(page).rectangle((100, 100, 700, 700), fill=color)
+        file = BytesIO()
+        page.save(file, "PNG")
+        return render.smaller(file.getvalue())
+
+    assert render.look_alike(shot("4", "#0072B2"), shot("4", "#0072B3"))
+    assert not render.look_alike(shot("4", "#0072B2"), shot("8", "#0072B2"))
+
+
+def test_stored_pictures_keep_their_colors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    render = importlib.import_module("render")
+    many = np.full((600, 600, 3), 255, dtype=np.uint8)
+    many[:300, :, 0] = many[:300, :, 1] = np.linspace(0, 255, 600)
+    lines = {10: (230, 159, 0), 20: (213, 94, 0), 30: (204, 121, 167)}
+    for row, color in lines.items():
+        many[300 + row, :40] = color
+    file = BytesIO()
+    Image.fromarray(many).save(file, "PNG")
+    stored = Image.open(BytesIO(base64.b64decode(render.smaller(file.getvalue()))))
+    for row, color in lines.items():
+        assert np.abs(np.subtract(stored.convert("RGB").getpixel((5, 300 + row)), color)).max() < 20
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("0*.ipynb")), ids=str)
