@@ -12,13 +12,15 @@ from torch import Tensor
 def contact_sheet(images: Tensor, columns: int = 15) -> str:
     """An HTML picture of all images in a grid, row by row, each pixel drawn sharp.
 
+    Between the images it is transparent.
+
     Args:
         images: (N, H, W, 3) uint8.
         columns: images in a row.
     """
     count, height, width, _ = images.shape
     rows = -(-count // columns)
-    sheet = Image.new("RGB", (columns * (width + 2), rows * (height + 2)), "white")
+    sheet = Image.new("RGBA", (columns * (width + 2), rows * (height + 2)))
     for number, image in enumerate(images.cpu()):
         row, column = divmod(number, columns)
         place = (column * (width + 2) + 1, row * (height + 2) + 1)

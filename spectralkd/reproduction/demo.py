@@ -204,6 +204,7 @@ def write_demo(demo: Demo, path: str | Path) -> None:
     from spectralkd.figures.spectra import plot_spectra
 
     stages = next(iter(demo.spectra.values()))
+    colors = {name: number for number, name in enumerate(demo.errors)}  # as the bars' and spectra's
     differing = "".join(f"<li>{text}</li>" for text in differences(demo))
     sections: list[tuple[str, Any]] = [
         ("What was asked", f"<p>{demo.task}</p>"),
@@ -220,7 +221,7 @@ def write_demo(demo: Demo, path: str | Path) -> None:
             "1×1 convolution, by stage: 1 where waves of that length stand in the same places. "
             "Fine detail is to the right.</p>",
         ),
-        ("", agreement_figure(demo.agreement, ceiling=False)),
+        ("", agreement_figure(demo.agreement, ceiling=False, colors=colors)),
         ("The images", plot_spectra({"images": demo.images}, {"images": _law(demo.images)})),
     ]
     for stage in stages:
