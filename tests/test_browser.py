@@ -180,6 +180,14 @@ BEYOND = """outer => {
 }"""
 
 
+# Titles of panels that lie over each other.
+CROWDED = f"""{PLOTS}.map(plot => {{
+  const boxes = [...plot.querySelectorAll('.annotation')].map(e => e.getBoundingClientRect())
+  return boxes.filter((a, n) => boxes.some((b, m) => m > n && a.right > b.left
+    && b.right > a.left && a.bottom > b.top && b.bottom > a.top)).length
+}})"""
+
+
 def test_both_themes_and_a_narrow_window(widgets: Page) -> None:
     page = widgets.page
     ink = f"getComputedStyle({PLOTS}[0].querySelector('.xtitle')).fill"
@@ -192,6 +200,9 @@ def test_both_themes_and_a_narrow_window(widgets: Page) -> None:
     assert widgets.widgets().count() == 4
     for widget in widgets.widgets().all():
         assert widget.evaluate(BEYOND) == []
+    page.set_viewport_size({"width": 800, "height": 900})  # panels scroll
+    until(widgets, f"{PLOTS}.every(p => !p._fullLayout.xaxis2 || p._fullLayout.width == 640)")
+    assert set(page.evaluate(CROWDED)) == {0}
     page.set_viewport_size({"width": 1400, "height": 1000})
     widgets.command("apputils:change-theme", theme="JupyterLab Light")
     until(widgets, f"{ink} == '{light}'")
