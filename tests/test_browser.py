@@ -158,9 +158,10 @@ def test_what_is_drawn_belongs_to_the_settings(widgets: Page) -> None:
 
 @pytest.mark.parametrize("again", ["reload", "reopen"])
 def test_figures_survive(widgets: Page, again: str) -> None:
+    first = widgets.page.evaluate(DRAWN)
     widgets.page.get_by_label("Shift (pixels)", exact=True).first.press("ArrowRight")
+    until(widgets, f"{DRAWN} != {first!r}")
     widgets.wait_for_widgets()
-    time.sleep(1)  # the last key's figure
     before = widgets.page.evaluate(DRAWN)
     if again == "reload":
         widgets.reload()

@@ -169,8 +169,8 @@ class Background(widgets.VBox):
         self, job: Job, found: T | BaseException, then: Callable[[T | BaseException], None]
     ) -> None:
         self.jobs.remove(job)
-        self._show()
         then(found)
+        self._show()  # last: once it is gone, what was measured is on its way to the page
 
     def _show(self) -> None:
         """Progress of the first job that is not cancelled."""
