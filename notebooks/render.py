@@ -40,7 +40,9 @@ def render(path: Path) -> None:
     stored = nbformat.read(path, as_version=4)
     fresh = deepcopy(stored)
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(fresh, timeout=600, kernel_name="python3", resources=place).execute()
+    # Where a stream is cut depends on the machine.
+    options = {"timeout": 600, "kernel_name": "python3", "coalesce_streams": True}
+    NotebookClient(fresh, resources=place, **options).execute()
     fresh.metadata.pop("widgets", None)
     last = max((n for n, cell in enumerate(fresh.cells) if shows_widget(cell)), default=None)
     widgets = iter(() if last is None else screenshots(stored, last, path.name))
