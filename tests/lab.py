@@ -131,7 +131,6 @@ class Page:
               return plots.length && plots.every(plot => plot.querySelector('.main-svg'))
                 && !parts('.main-svg text').some(t => t.textContent.includes('Measuring'))
                 && !document.body.innerText.includes('Measuring ')
-                && !document.querySelector('.spectralkd-plot [aria-busy=true]')
             }""",
             timeout=1000 * seconds,
         )

@@ -63,7 +63,6 @@ async function render({ model, el }) {
   function draw() { // one after the other; what comes meanwhile is drawn once
     if (asked) return
     asked = true
-    plot.setAttribute('aria-busy', true)
     shown = shown.catch(() => {}).then(async () => {
       asked = false
       last = width()
@@ -80,7 +79,7 @@ async function render({ model, el }) {
         below = needs
         await plotly.react(plot, data, sized(), { displaylogo: false })
       }
-    }).finally(() => plot.setAttribute('aria-busy', asked))
+    })
   }
   function legend() {
     const box = plot.querySelector('.legend')?.getBoundingClientRect()
