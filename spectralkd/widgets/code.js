@@ -1,6 +1,7 @@
 // Text to copy: selected as a whole by a click, or copied by the button.
 
 function render({ model, el }) {
+  hear(model)
   el.classList.add('spectralkd-code')
   const button = el.appendChild(document.createElement('button'))
   const text = el.appendChild(document.createElement('pre'))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anywidget
 from traitlets import Unicode
 
+from spectralkd.widgets.script import Script, script
 
-class Code(anywidget.AnyWidget):
+
+class Code(Script):
     """Text with a button that copies it.
 
     Attributes:
@@ -16,7 +17,7 @@ class Code(anywidget.AnyWidget):
         text: what is copied.
     """
 
-    _esm = Path(__file__).with_name("code.js")
+    _esm = script("code.js")
     _css = Path(__file__).with_name("code.css")
     label = Unicode().tag(sync=True)
     text = Unicode().tag(sync=True)

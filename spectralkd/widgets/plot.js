@@ -39,6 +39,7 @@ function themed(figure, ink) {
 }
 
 async function render({ model, el }) {
+  hear(model)
   const plot = document.createElement('div')
   const bar = document.createElement('div')
   el.classList.add('spectralkd-plot')

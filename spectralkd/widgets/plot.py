@@ -19,6 +19,8 @@ from ipywidgets import widget_serialization
 from plotly.offline import get_plotlyjs
 from traitlets import Instance, List, Unicode
 
+from spectralkd.widgets.script import Script, script
+
 
 class _Library(anywidget.AnyWidget):
     """plotly.js, which all plots of a kernel share: it has 5 MB."""
@@ -31,7 +33,7 @@ def _library() -> _Library:
     return _Library(code=get_plotlyjs())
 
 
-class Plot(anywidget.AnyWidget):
+class Plot(Script):
     """Shows a figure over the full width, in the page's theme, with buttons that save it.
 
     Args:
@@ -42,7 +44,7 @@ class Plot(anywidget.AnyWidget):
         figure: what is shown: an ordinary ``plotly.graph_objects.Figure``.
     """
 
-    _esm = Path(__file__).with_name("plot.js")
+    _esm = script("plot.js")
     _css = Path(__file__).with_name("plot.css")
     library = Instance(_Library).tag(sync=True, **widget_serialization)
     label = Unicode().tag(sync=True)
@@ -51,8 +53,9 @@ class Plot(anywidget.AnyWidget):
 
     def __init__(self, label: str, figure: go.Figure | None = None) -> None:
         kinds = ["html"] + (["pdf"] if importlib.util.find_spec("kaleido") else [])
-        super().__init__(library=_library(), label=label, kinds=kinds)
-        self.show(go.Figure() if figure is None else figure)
+        self.figure = go.Figure() if figure is None else figure
+        drawn = pio.to_json(self.figure, validate=False)
+        super().__init__(library=_library(), label=label, kinds=kinds, drawn=drawn)
         self.on_msg(self._save)
 
     def show(self, figure: go.Figure) -> None:

@@ -1,6 +1,7 @@
 // Checkboxes with a box to search them and buttons that tick many at once.
 
 function render({ model, el }) {
+  hear(model)
   el.classList.add('spectralkd-ticks')
   const title = el.appendChild(document.createElement('b'))
   const search = el.appendChild(document.createElement('input'))

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import anywidget
 from traitlets import Dict, List, TraitError, Tuple, Unicode, observe, validate
 
+from spectralkd.widgets.script import Script, script
 
-class TickList(anywidget.AnyWidget):
+
+class TickList(Script):
     """Named checkboxes that keyboards and screen readers can use, in one widget for all.
 
     Attributes:
@@ -20,7 +21,7 @@ class TickList(anywidget.AnyWidget):
         value: names of those ticked, in the order of the boxes.
     """
 
-    _esm = Path(__file__).with_name("ticks.js")
+    _esm = script("ticks.js")
     _css = Path(__file__).with_name("ticks.css")
     label = Unicode().tag(sync=True)
     options: tuple[str, ...] = Tuple().tag(sync=True)  # type: ignore[assignment]
