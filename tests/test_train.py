@@ -26,6 +26,7 @@ from accelerate.utils import LoggerType
 from kill import train_until_killed
 from safetensors.torch import load_file, save_file
 from test_cli import run as command_line
+from test_run_folder import in_another_process
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -46,7 +47,7 @@ from spectralkd.training import accelerator as accelerators
 from spectralkd.training import cuda_graph
 from spectralkd.training.api import distill, fit, train
 from spectralkd.training.evaluate import evaluate
-from spectralkd.training.lock import InUse, locked
+from spectralkd.training.lock import LOCK, InUse, locked
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 from spectralkd.training.together import Stopped
@@ -461,6 +462,24 @@ def test_a_run_that_another_process_works_on_is_refused(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path, role="student", progress=False)
     with locked(tmp_path):  # a finished one is only read
         assert train(tiny(), tmp_path, role="student", progress=False).path == run.path
+
+
+def test_a_run_whose_lock_was_removed_does_not_write_beside_another(tmp_path: Path) -> None:
+    def steal() -> bool:
+        if not others:
+            (tmp_path / LOCK).unlink()
+            others.append(in_another_process(
+                f"with locked({str(tmp_path)!r}): print('ready', flush=True); time.sleep(600)"
+            ))  # fmt: skip
+        return False
+
+    others: list[subprocess.Popen[str]] = []
+    with pytest.raises(InUse, match=f"{LOCK} removed, and is now in use by process"):
+        train(tiny(), tmp_path, role="student", progress=False, stop=steal)
+    others[0].kill()
+    others[0].wait()
+    assert Run(tmp_path).read_metrics() == []
+    assert not Run(tmp_path).checkpoints()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,21 @@ def holder(folder: str | Path) -> Holder | None:
         return None
 
 
+def check_unshared(folder: str | Path) -> None:
+    """Refuse to write where another process has begun to work.
+
+    It can where a folder was moved, or its ``run.lock`` removed, while a run went on in it.
+
+    Raises:
+        InUse: names the process.
+    """
+    known = holder(folder)
+    if known and known[:2] != (platform.node(), os.getpid()):
+        raise InUse(
+            f"run: {folder} was moved, or its {LOCK} removed, and is now in use by {_words(known)}"
+        )
+
+
 def process_of(holder: Holder) -> psutil.Process | None:
     """The process of a holder, where it is on this machine and has not ended."""
     try:
