@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from spectralkd import cli
 from spectralkd.analysis.activations import stage_exponents
+from spectralkd.cli import signals
 from spectralkd.data import load_data
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import hold_out
@@ -698,10 +699,10 @@ def test_the_command_line_runs_under_accelerate_with_two_processes(tmp_path: Pat
 
 def stop_second_process(step: str, *words: str) -> None:
     """The command line; the second of several processes gets SIGTERM after a step."""
-    terminated, steps = cli._terminated, itertools.count(1)
+    asked_to_end, steps = signals.terminated, itertools.count(1)
 
     def counted() -> Callable[[], bool]:
-        asked = terminated()
+        asked = asked_to_end()
 
         def stop() -> bool:
             if next(steps) == int(step) and os.environ["RANK"] == "1":
@@ -711,7 +712,7 @@ def stop_second_process(step: str, *words: str) -> None:
         return stop
 
     with (
-        mock.patch.object(cli, "_terminated", counted),
+        mock.patch("spectralkd.cli.train.terminated", counted),
         mock.patch.object(sys, "argv", ["", *words]),
     ):
         cli.main()
