@@ -1,10 +1,12 @@
-"""Attack runs, settings and files, and print how many attacks they survived: ``attack.py [SEED]``.
+"""Attack runs, settings and files, and print how many attacks they survived.
 
-Takes about a quarter of an hour on two cores. ``test_hostile`` does a part of it.
+``attack.py [--seed N] [PART ...]``; the parts are calls, files, both, kill and several. All of them
+take about a quarter of an hour on two cores. ``test_hostile`` does a part of it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import re
@@ -14,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -319,7 +320,6 @@ def _stopped_run(folder: Path) -> None:
 # --- the table ------------------------------------------------------------------------------------
 
 
-_PARTS = ("calls", "files", "both", "kill", "several")
 _FILES = ("config.json", "metrics.jsonl", "checkpoint-*.pt", "checkpoint-*.sha256")
 _DAMAGES = ("bit", "cut", "empty", "null", "gone")
 # To the launcher (0), the first process or the second.
@@ -331,57 +331,69 @@ _SIGNALS = (
 )
 
 
-def main(seed: int) -> int:
-    rows, failures = [], []
+def calls(folder: Path, seed: int) -> Iterator[str]:
+    """Nonsense calls of the command line."""
+    for call in nonsense_calls():
+        yield complaint(call, folder)
 
-    def section(name: str, attacks: Iterable[Callable[[], str]]) -> None:
-        start, tried, failed = time.monotonic(), 0, []
-        for attack in attacks:
-            tried += 1
-            if words := attack():
-                failed.append(words)
-                print(f"  {name}: {words}", flush=True)
-        seconds = f"{time.monotonic() - start:.0f}"
-        rows.append((name, str(tried), str(tried - len(failed)), seconds))
+
+def files(folder: Path, seed: int) -> Iterator[str]:
+    """Damaged files of a stopped run."""
+    _stopped_run(folder)
+    for name in _FILES:
+        for how in _DAMAGES:
+            yield damaged(folder, name, how)
+
+
+def both(folder: Path, seed: int) -> Iterator[str]:
+    """Two processes on one folder, killed at random."""
+    for number in range(20):
+        yield compete(folder, seed + number)
+        shutil.rmtree(folder / "run", ignore_errors=True)
+
+
+def kill(folder: Path, seed: int) -> Iterator[str]:
+    """One process, killed at random points."""
+    save_file(create_model("wrn10_2", 15).state_dict(), folder / "t.safetensors")
+    for method in ("kd", "spectral", "ft"):
+        yield killed(folder, method, seed)
+
+
+def several(folder: Path, seed: int) -> Iterator[str]:
+    """Several processes, a signal to one of them."""
+    for who, number in _SIGNALS:
+        yield signalled(folder, who, number)
+
+
+PARTS: dict[str, Callable[[Path, int], Iterator[str]]] = {
+    part.__name__: part for part in (calls, files, both, kill, several)
+}
+
+
+def main(parts: Sequence[str], seed: int) -> int:
+    """Attack, print what did not survive and the table; how many did not."""
+    rows, lost = [], 0
+    for part in parts:
+        start, found = time.monotonic(), []
+        with tempfile.TemporaryDirectory() as place:
+            for words in PARTS[part](Path(place), seed):
+                found.append(words)
+                if words:
+                    print(f"  {part}: {words}", flush=True)
+        survived, seconds = found.count(""), f"{time.monotonic() - start:.0f}"
+        what = (PARTS[part].__doc__ or "").rstrip(".")
+        rows.append((what, str(len(found)), str(survived), seconds))
         print(*rows[-1], sep="\t", flush=True)
-        failures.extend(failed)
-
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        for part in _PARTS:
-            (place / part).mkdir()
-        calls, files, both, kill, several = (place / part for part in _PARTS)
-        section(
-            "nonsense calls of the command line",
-            (partial(complaint, call, calls) for call in nonsense_calls()),
-        )
-        _stopped_run(files)
-        section(
-            "damaged files of a stopped run",
-            (partial(damaged, files, name, how) for name in _FILES for how in _DAMAGES),
-        )
-        section(
-            "two processes on one folder, killed at random",
-            (partial(_round, both, seed + number) for number in range(20)),
-        )
-        save_file(create_model("wrn10_2", 15).state_dict(), kill / "t.safetensors")
-        section(
-            "one process, killed at random points",
-            (partial(killed, kill, method, seed) for method in ("kd", "spectral", "ft")),
-        )
-        section(
-            "several processes, a signal to one of them",
-            (partial(signalled, several, who, number) for who, number in _SIGNALS),
-        )
+        lost += len(found) - survived
     print("\n" + format_table(("attack", "tried", "survived", "seconds"), rows))
-    return len(failures)
-
-
-def _round(folder: Path, seed: int) -> str:
-    found = compete(folder, seed)
-    shutil.rmtree(folder / "run", ignore_errors=True)
-    return found
+    return lost
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(int(sys.argv[1]) if len(sys.argv) > 1 else 0), 1))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
+    given = parser.parse_args()
+    if unknown := {*given.parts} - {*PARTS}:
+        parser.error(f"PART: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    sys.exit(min(main(given.parts or list(PARTS), given.seed), 1))

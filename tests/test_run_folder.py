@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from torch import nn
 
 from spectralkd.reproduction.paper_tables import TABLE_2, results_table
-from spectralkd.training.lock import Holder, InUse, holder, locked, process_of
+from spectralkd.training.lock import Holder, InUse, began, holder, locked, process_of
 from spectralkd.training.recipes import get_recipe
 from spectralkd.training.run_folder import Run, file_digest
 
@@ -196,10 +197,11 @@ def test_a_lost_configuration_is_not_written_anew(tmp_path: Path) -> None:
 def test_a_finished_run_holds_its_network_and_what_is_known_of_it(tmp_path: Path) -> None:
     run, model = Run(tmp_path), nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     run.save_checkpoint(1, {"number": 1})
+    (tmp_path / "checkpoint-000000002.pt.part").touch()  # of a process killed while it wrote
     assert not run.finished
     run.finish(model, {"result": {"top1_error": 12.5}})
     assert run.finished
-    assert run.checkpoints() == []
+    assert list(tmp_path.glob("checkpoint-*")) == []
     with safe_open(run.weights_file, "pt") as file:
         assert json.loads(file.metadata()["result"]) == {"top1_error": 12.5}
         assert torch.equal(file.get_tensor("weight"), model.weight)
@@ -272,8 +274,39 @@ def test_a_forked_worker_does_not_outlive_the_run_with_its_lock(tmp_path: Path) 
         child.kill()
 
 
+@pytest.mark.parametrize("why", ["a file", "no locks"])
+def test_a_folder_that_cannot_be_locked_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    place = tmp_path / "run"
+    if why == "a file":
+        place.touch()
+    else:  # a network file system
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    said = {"a file": "File exists", "no locks": os.strerror(errno.ENOLCK)}[why]
+    words = f"run: expected a folder that can be written to and locked, got {str(place)!r}: {said}"
+    with pytest.raises(ValueError, match=re.escape(words)), locked(place):
+        pass
+    assert holder(place) is None
+
+
+def test_a_clock_that_is_set_hides_no_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(tmp_path):
+        known = holder(tmp_path)
+        assert known is not None
+        start = psutil.boot_time() - 3600  # the time of the start moves with the clock
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: start)
+        assert process_of(known) == psutil.Process()
+
+
 def test_another_process_of_the_same_number_is_not_the_holder() -> None:
-    me = Holder(platform.node(), os.getpid(), psutil.Process().create_time())
+    me = Holder(platform.node(), os.getpid(), began(psutil.Process()))
     assert process_of(me) is not None
     assert process_of(me._replace(created=me.created - 100)) is None
     assert process_of(me._replace(machine="elsewhere")) is None

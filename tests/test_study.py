@@ -19,7 +19,7 @@ from spectralkd.analysis.sensitivity import RingScrambling
 from spectralkd.data import load_data
 from spectralkd.losses import METHODS
 from spectralkd.models import PRETRAINED, create_model
-from spectralkd.models.weights import read_metadata
+from spectralkd.models.weights import read_metadata, save_half
 from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import measurements, records, study
 from spectralkd.reproduction.comparison import recount
@@ -154,6 +154,9 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
     assert stored.samples == 9
     assert "x" not in read_records("small")
     assert read_records("full", tmp_path) == {}
+    (tmp_path / "small/y.json").touch()
+    with pytest.raises(ValueError, match=r"small/y\.json: expected JSON, got a damaged file"):
+        read_records("small", tmp_path)
     with pytest.raises(ValueError, match="size: expected one of 'full', 'short', .*, got 'tiny'"):
         read_records("tiny", tmp_path)
 
@@ -220,6 +223,35 @@ def test_short_stretches_add_up(
     for name in wanted[1:]:
         stages = a[name]["agreement"]
         assert all(0 < values["correlation"][1] <= 1.0001 for values in stages.values())
+
+
+def test_a_loss_that_is_not_finite_holds_up_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = get_recipe(
+        "demo",
+        data="photos",
+        teacher_model="wrn10_1",
+        epochs=1,
+        batch_size=20,
+        train_images=60,
+        validation_images=40,
+    )
+    jobs = [
+        Job(1, "wild", "kd", replace(recipe, lr=1e30), "distill", "kd"),
+        Job(1, "tame", "kd", recipe, "distill", "kd"),
+        Job(2, "next", "kd", recipe, "distill", "kd"),
+    ]
+    monkeypatch.setattr(study, "study_jobs", lambda *_: jobs)
+    monkeypatch.setattr(study, "_record", lambda _, run, __: {"metrics": run.read_metrics()})
+    save_half(
+        create_model("wrn10_1", 15), tmp_path / "weights/wrn10_1-cifar100-small.safetensors", {}
+    )
+    said: list[str] = []
+    run_study(*("small", 10), runs=tmp_path, results=tmp_path, progress=False, report=said.append)
+    assert "wild: epoch 1 of phase 'train'" in said[0]
+    assert read_records("small", tmp_path / "records").keys() >= {"tame", "next"}
+    assert [s.status for s in study_state("small", tmp_path, tmp_path)][1:] == ["recorded"] * 2
 
 
 # --- what comes with the package ------------------------------------------------------------------

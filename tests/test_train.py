@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -9,15 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import forks
-import psutil
 import pytest
 import torch
 from accelerate import tracking
@@ -25,10 +25,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
 from kill import train_until_killed
 from safetensors.torch import load_file, save_file
+from test_cli import run as command_line
+from test_run_folder import in_another_process
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectralkd import cli
 from spectralkd.analysis.activations import stage_exponents
+from spectralkd.cli import signals
 from spectralkd.data import load_data
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.images import hold_out
@@ -44,7 +48,7 @@ from spectralkd.training import accelerator as accelerators
 from spectralkd.training import cuda_graph
 from spectralkd.training.api import distill, fit, train
 from spectralkd.training.evaluate import evaluate
-from spectralkd.training.lock import InUse, holder, locked
+from spectralkd.training.lock import LOCK, InUse, locked
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 from spectralkd.training.together import Stopped
@@ -461,6 +465,24 @@ def test_a_run_that_another_process_works_on_is_refused(tmp_path: Path) -> None:
         assert train(tiny(), tmp_path, role="student", progress=False).path == run.path
 
 
+def test_a_run_whose_lock_was_removed_does_not_write_beside_another(tmp_path: Path) -> None:
+    def steal() -> bool:
+        if not others:
+            (tmp_path / LOCK).unlink()
+            others.append(in_another_process(
+                f"with locked({str(tmp_path)!r}): print('ready', flush=True); time.sleep(600)"
+            ))  # fmt: skip
+        return False
+
+    others: list[subprocess.Popen[str]] = []
+    with pytest.raises(InUse, match=f"{LOCK} removed, and is now in use by process"):
+        train(tiny(), tmp_path, role="student", progress=False, stop=steal)
+    others[0].kill()
+    others[0].wait()
+    assert Run(tmp_path).read_metrics() == []
+    assert not Run(tmp_path).checkpoints()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -675,54 +697,59 @@ def test_the_command_line_runs_under_accelerate_with_two_processes(tmp_path: Pat
     assert Run(tmp_path / "run").finished
 
 
-def several(folder: Path, *options: object) -> subprocess.Popen[str]:
-    """Two processes of a run on the command line."""
-    parts = ("--student-model", "own_parts:tiny", "--data", "own_parts:few", "--batch-size", 20)
+def stop_second_process(step: str, *words: str) -> None:
+    """The command line; the second of several processes gets SIGTERM after a step."""
+    asked_to_end, steps = signals.terminated, itertools.count(1)
+
+    def counted() -> Callable[[], bool]:
+        asked = asked_to_end()
+
+        def stop() -> bool:
+            if next(steps) == int(step) and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return asked()
+
+        return stop
+
+    with (
+        mock.patch("spectralkd.cli.train.terminated", counted),
+        mock.patch.object(sys, "argv", ["", *words]),
+    ):
+        cli.main()
+
+
+def test_two_processes_stopped_within_an_epoch_end_as_two_that_were_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
+    script = tmp_path / "script.py"
+    script.write_text("import sys, test_train\ntest_train.stop_second_process(*sys.argv[1:])\n")
     command = (
-        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1),
-        *("--main_process_port", 0, "--mixed_precision", "no", "--dynamo_backend", "no"),
-        *("-m", "spectralkd", "train", "demo", "--student", "--run", folder, *parts),
-        *("--checkpoint-seconds", 1e6, *options),
-    )
-    place = os.pathsep.join([str(HERE.parent), str(HERE)])
-    known = {"PYTHONPATH": place, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    with folder.with_suffix(".log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", *map(str, command)],
-            env=os.environ | known,
-            stdout=log,
-            stderr=log,
-            text=True,
-        )
+        *("distill", "demo", "--teacher", tmp_path / "t.safetensors", "--spectra-every", 1),
+        *("--epochs", 2, "--train-images", 105, "--batch-size", 20, "--validation-images", 60),
+        *("--teacher-model", "wrn10_1", "--data", "photos", "--checkpoint-seconds", 1e6, "--run"),
+    )  # 6 batches an epoch; of the last one, a process has 3 images and the other 2
 
+    def two(run: Run, step: int) -> str:
+        return launch(
+            *("accelerate.commands.launch", "--multi_gpu", "--num_processes", 2),
+            *("--num_machines", 1, "--main_process_port", 0, "--mixed_precision", "no"),
+            *("--dynamo_backend", "no", script, step, *command, run.path),
+            ACCELERATE_USE_CPU="true",
+            OMP_NUM_THREADS="1",
+        ).stderr
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    end = time.monotonic() + 200
-    while not what():
-        assert time.monotonic() < end
-        assert process is None or process.poll() is None
-        time.sleep(0.1)
-
-
-def test_several_processes_end_together_with_their_state_saved(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    launcher = several(run.path, "--epochs", 10**6)
-    wait_for(lambda: len(run.read_metrics()) > 2, launcher)
-    main = holder(run.path)
-    assert main is not None
-    workers = psutil.Process(launcher.pid).children(recursive=True)
-    (other,) = (w for w in workers if w.pid != main.process and "spectralkd" in w.cmdline())
-    other.send_signal(signal.SIGTERM)  # any of them
-    assert launcher.wait(60) != 0
-    said = run.path.with_suffix(".log").read_text()
-    assert said.count("stopped; the same command resumes it") == 2
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
+    assert two(run, 8).count("stopped; the same command resumes it") == 2
     state = run.load_checkpoint()
     assert state is not None
-    assert len(state["processes"]) == 2
-    config = run.read_config()
-    recipe = Recipe(**config["recipe"] | {"drops": tuple(config["recipe"]["drops"])})
-    with pytest.raises(ValueError, match="number of processes that this run began with, 2, got 1"):
-        train(recipe, run.path, role="student", progress=False)
+    assert state["position"] == {"phase": 0, "epoch": 1, "step": 2, "lines": 1}
+    alone = command_line(*command, run.path, cwd=tmp_path)
+    assert "number of processes that this run began with, 2, got 1" in alone.stderr
+    said = two(run, 0) + two(whole, 0)
+    assert run.finished, said
+    assert without_rates(run.read_metrics()) == without_rates(whole.read_metrics())
+    ends = [load_file(each.weights_file) for each in (run, whole)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 # --- networks, data and methods of one's own ------------------------------------------------------

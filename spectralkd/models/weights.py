@@ -61,7 +61,9 @@ def save_half(model: nn.Module, path: str | Path, metadata: dict[str, Any]) -> N
         for name, value in model.state_dict().items()
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, {name: json.dumps(value) for name, value in metadata.items()})
+    beside = Path(f"{path}.part")  # whoever reads the file meanwhile has the whole of it
+    save_file(state, beside, {name: json.dumps(value) for name, value in metadata.items()})
+    beside.replace(path)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from spectralkd.analysis.sensitivity import RingScrambling
 from spectralkd.checks import check_choice
 from spectralkd.spectra.power import Ring, Spectrum
-from spectralkd.training.run_folder import write_whole
+from spectralkd.training.run_folder import read_json, write_whole
 
 Size = Literal["full", "short", "small"]
 Record = dict[str, Any]
@@ -37,12 +37,12 @@ def read_records(size: Size, folder: str | Path | None = None) -> dict[str, Reco
             the package's alone.
 
     Raises:
-        ValueError: an unknown size.
+        ValueError: an unknown size; a damaged record, which is named.
     """
     check_choice("size", size, Size)
     places = [PACKAGED, *([Path(folder)] if folder else [])]
     return {
-        path.stem: json.loads(path.read_text())
+        path.stem: read_json(path)
         for place in places
         for path in sorted((place / size).glob("*.json"))
     }

@@ -101,7 +101,7 @@ def run_study(
         stop: asked after each step; once it returns True, the study ends.
 
     Raises:
-        as ``training.api.train``.
+        as ``training.api.train``; but a loss that is not finite is reported, and the study goes on.
     """
     end = time.monotonic() + 60 * minutes
 
@@ -127,6 +127,11 @@ def run_study(
             report(str(stopped))
             break
         except InUse:  # another study works on it: the next job
+            continue
+        except FloatingPointError as error:
+            report(str(error))
+            # The others of its group ran to their ends: their turn is next.
+            tried -= {job.name for job in group if Run(place.runs / job.name).finished}
             continue
         for job, record in zip(group, made, strict=True):
             write_record(job.name, size, record, results / "records")

@@ -14,6 +14,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 
 from spectralkd.training.recipes import Recipe
+from spectralkd.training.run_folder import write_whole
 
 
 def make_accelerator(recipe: Recipe, run: str | Path, tracker: str | None = None) -> Accelerator:
@@ -51,7 +52,7 @@ def tracker_settings(run: str | Path) -> dict[str, dict[str, Any]]:
     """
     place = Path(run) / "tracker-run"
     if not place.is_file():
-        place.write_text(f"{Path(run).resolve().name}-{uuid.uuid4().hex[:8]}")
+        write_whole(place, f"{Path(run).resolve().name}-{uuid.uuid4().hex[:8]}".encode())
     name = place.read_text()
     resumed = {"name": name, "resume": "allow"}
     return {"trackio": resumed, "wandb": {**resumed, "id": name, "dir": str(run)}}

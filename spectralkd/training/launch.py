@@ -25,7 +25,7 @@ import torch
 from spectralkd.checks import Range, check_choice, check_ranges
 from spectralkd.data.cifar import cifar_folder
 from spectralkd.losses.sum import make_method
-from spectralkd.training.lock import Holder, holder, locked, process_of
+from spectralkd.training.lock import Holder, began, holder, locked, process_of
 from spectralkd.training.recipes import FREE_FIELDS, Recipe, recipe_changes
 from spectralkd.training.run_folder import Run, differences, read_json, write_whole
 
@@ -293,7 +293,7 @@ def _start(launch: Launch) -> None:
         _started.append(process)
         settings = asdict(launch) | {"run": None}  # the folder may be renamed
         settings["teacher"] = str(launch.teacher.absolute()) if launch.teacher else None
-        created = psutil.Process(process.pid).create_time()
+        created = began(psutil.Process(process.pid))
         about = {"launch": settings, "process": process.pid, "created": created}
         _write_launch(path, about | {"place": _place(path)})
 

@@ -2,8 +2,8 @@
 
 The operating system holds the lock, on the open file ``run.lock``, and releases it however its
 process ends: no lock is ever stale, and a copy of the folder is not locked. The file says who
-holds it: ``machine``, ``process``, ``created``, the time at which that process began, and whether
-it ``stops`` on SIGTERM with its state saved.
+holds it: ``machine``, ``process``, ``created``, when that process began, in seconds from the
+machine's own start, and whether it ``stops`` on SIGTERM with its state saved.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,36 +48,54 @@ def locked(folder: str | Path, *, stops: bool = False) -> Iterator[None]:
 
     Raises:
         InUse: another process, or another run of this one, holds it; names it.
+        ValueError: it cannot be made, written to or locked.
     """
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    _held.add(file)
-    try:
-        end = time.monotonic() + _PATIENCE
-        while not _try(file, fcntl.LOCK_EX):
-            if time.monotonic() > end:
-                raise InUse(f"run: {path} is in use by {_words(_read(file))}; stop it first")
-            time.sleep(0.01)
-        mine = Holder(platform.node(), os.getpid(), psutil.Process().create_time(), stops)
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(mine._asdict()).encode(), 0)
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            _held.add(file)
+            stack.callback(_close, file)
+            end = time.monotonic() + _PATIENCE
+            while not _try(file, fcntl.LOCK_EX):
+                if time.monotonic() > end:
+                    raise InUse(f"run: {path} is in use by {_words(_read(file))}; stop it first")
+                time.sleep(0.01)
+            mine = Holder(platform.node(), os.getpid(), began(psutil.Process()), stops)
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(mine._asdict()).encode(), 0)
+        except OSError as error:
+            raise ValueError(
+                f"run: expected a folder that can be written to and locked, got {str(path)!r}: "
+                f"{error.strerror}"
+            ) from error
         yield
-    finally:
-        _held.discard(file)
-        os.close(file)
 
 
 def holder(folder: str | Path) -> Holder | None:
-    """Who works in a folder now; None where nobody does."""
+    """Who works in a folder now; None where nobody does, or can."""
     try:
-        file = os.open(Path(folder) / LOCK, os.O_RDONLY)
+        with (Path(folder) / LOCK).open("rb") as file:
+            free = _try(file.fileno(), fcntl.LOCK_SH)
+            return None if free else _read(file.fileno())
     except OSError:
         return None
-    try:
-        return None if _try(file, fcntl.LOCK_SH) else _read(file)
-    finally:
-        os.close(file)
+
+
+def check_unshared(folder: str | Path) -> None:
+    """Refuse to write where another process has begun to work.
+
+    It can where a folder was moved, or its ``run.lock`` removed, while a run went on in it.
+
+    Raises:
+        InUse: names the process.
+    """
+    known = holder(folder)
+    if known and known[:2] != (platform.node(), os.getpid()):
+        raise InUse(
+            f"run: {folder} was moved, or its {LOCK} removed, and is now in use by {_words(known)}"
+        )
 
 
 def process_of(holder: Holder) -> psutil.Process | None:
@@ -85,11 +103,17 @@ def process_of(holder: Holder) -> psutil.Process | None:
     try:
         process = psutil.Process(holder.process)
         # Another process may have got the same number since.
-        same = abs(process.create_time() - holder.created) < 2
+        same = abs(began(process) - holder.created) < 2
         here = holder.machine == platform.node()
         return process if here and same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, TypeError, ValueError, OverflowError):
         return None
+
+
+def began(process: psutil.Process) -> float:
+    """When a process began, in seconds from the machine's start: no set clock moves it."""
+    start = psutil.boot_time()
+    return float(process.create_time() - start)
 
 
 def _try(file: int, kind: int) -> bool:
@@ -112,6 +136,11 @@ def _words(holder: Holder) -> str:
     if holder.process < 0:
         return "another process"
     return f"process {holder.process} on {holder.machine}"
+
+
+def _close(file: int) -> None:
+    _held.discard(file)
+    os.close(file)
 
 
 def _let_go() -> None:

@@ -23,6 +23,7 @@ from spectralkd.losses.base import Phase
 from spectralkd.losses.distiller import Distiller, TeacherPasses
 from spectralkd.training.accelerator import compiles, tracker_settings
 from spectralkd.training.evaluate import evaluate
+from spectralkd.training.lock import check_unshared
 from spectralkd.training.meter import EpochMeter
 from spectralkd.training.recipes import Recipe
 from spectralkd.training.run_folder import Run
@@ -158,6 +159,7 @@ class Loop:
 
         Raises:
             FloatingPointError: a term is not finite.
+            InUse: another process has taken the folder over.
         """
         assert self.step is not None
         self.meter.add(self.step.names, values, images)
@@ -170,6 +172,7 @@ class Loop:
 
         Raises:
             FloatingPointError: a term is not finite; the checkpoint before it stays.
+            InUse: another process has taken the folder over.
         """
         self._check_finite()
         own = {"meter": self.meter.state_dict(), "rng": self.rng}
@@ -177,6 +180,7 @@ class Loop:
         if self.accelerator.num_processes > 1:
             processes = gather_object(processes)
         if self.accelerator.is_main_process:
+            check_unshared(self.folder.path)
             self.folder.save_checkpoint(
                 self.done,
                 {
@@ -247,6 +251,7 @@ class Loop:
         line |= self._measured(at.epoch + 1)
         line |= {"images_per_second": round(rate, 1), "runs": runs}
         if accelerator.is_main_process:
+            check_unshared(self.folder.path)
             self.folder.append_metrics(line)
         at.lines += 1
         accelerator.log(_numbers(line), step=at.lines)

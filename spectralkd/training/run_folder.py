@@ -110,7 +110,8 @@ class Run:
         if not self.config_file.is_file():
             self.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps(config | {"made_with": now}, indent=2)
-            write_whole(self.config_file, text.encode())
+            with _explained(self):
+                write_whole(self.config_file, text.encode())
             return
         began = self.read_config().get("made_with", {})
         changed = [
@@ -212,7 +213,8 @@ class Run:
                 f"with, got others; restore them from a copy"
             )
         text = "".join(json.dumps(line) + "\n" for line in lines[:count])
-        write_whole(self.metrics_file, text.encode())
+        with _explained(self):
+            write_whole(self.metrics_file, text.encode())
 
     # --- checkpoints ---
 
@@ -273,8 +275,9 @@ class Run:
         text = {key: json.dumps(value) for key, value in metadata.items()}
         with _explained(self):
             _write_with_digest(self.weights_file, save(state, metadata=text))
-        for path in self.checkpoints():
-            _remove(path)
+        for path in self.path.glob("checkpoint-*"):
+            if path.suffix in (".pt", ".sha256", ".part"):  # a killed process leaves such parts
+                path.unlink(missing_ok=True)
 
 
 def file_digest(path: str | Path) -> str:
