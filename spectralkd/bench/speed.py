@@ -199,7 +199,7 @@ def bench_train(
     for _ in tqdm(range(rounds), desc="train", leave=False):
         for name, made in contestants.items():
             seconds[name].append(made()(data))
-    two, device = data.select(torch.arange(2 * batch)), PartialState().device.type
+    two, device = random_images(2 * batch), PartialState().device.type
     memory = {}
     for name, made in contestants.items():
         step = made()
