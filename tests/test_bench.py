@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import published_code as peers
 import pytest
@@ -62,6 +64,28 @@ def test_losses_steps_and_widgets_are_measured(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bench.subprocess, "run", lambda *_, **__: None)  # seconds of importing
     widgets = bench.bench_widgets(rounds=1)
     assert [t.what for t in widgets[:2]] == ["import torch, torchvision", "import spectralkd"]
+
+
+def test_a_tables_runs_are_measured() -> None:
+    small = {"teacher_model": "wrn10_1", "student_model": "wrn10_1"}
+    methods = ("baseline", "jacobian", "ft", "ab")
+    timings = bench.bench_table(rounds=1, batch=8, steps=1, methods=methods, **small)
+    assert [t.what for t in timings] == [
+        "a run, each with its teacher",
+        "a run, 4 behind one teacher",
+    ]
+
+
+def test_the_time_of_a_tables_run_is_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {("kd",): 2.0, ("at",): 4.0, ("kd", "at"): 4.5}
+
+    def distilled(runs: list[Any], *_: Any, **__: Any) -> list[Any]:
+        rate = runs[0].recipe.batch_size / taken[tuple(run.method for run in runs)]
+        return [SimpleNamespace(last_metrics=lambda: {"images_per_second": rate})]
+
+    monkeypatch.setattr(bench, "distill_together", distilled)
+    alone, together = bench.bench_table(rounds=1, methods=("kd", "at"), teacher_model="wrn10_1")
+    assert (alone.seconds, together.seconds, together.ratio) == (3, 2.25, 0.75)
 
 
 def test_powerbox_has_the_numbers_of_radial_power() -> None:

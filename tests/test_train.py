@@ -396,6 +396,7 @@ def test_a_missing_tracker_is_refused_before_the_run_begins(tmp_path: Path) -> N
 
 
 def test_tensorboard_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     train(tiny(epochs=1), tmp_path, role="student", tracker="tensorboard", progress=False)
     assert list(tmp_path.rglob("events.out*"))
 

@@ -7,6 +7,7 @@ machine whose speed drifts drifts for all of them.
 ``scaling``  the data-set spectrum of 1,000×3×32×32, for the same number of pixels
 ``losses``   two ``rfft2``, forward and backward, of the maps that setup (c) compares
 ``train``    a step of setup (c) with Overhaul alone
+``table``    a step of a run of Table 2's setup (c), when each of the runs has a teacher to itself
 ``widgets``  100 ms for a moved slider, 5 s for a first figure, and the import of torch and
              torchvision for that of this package
 """
@@ -23,13 +24,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -43,11 +46,12 @@ from spectralkd.models import create_model
 from spectralkd.spectra.correlation import ring_correlation
 from spectralkd.spectra.power import RadialPowerSpectrum, radial_power
 from spectralkd.training.accelerator import cpu_capabilities
-from spectralkd.training.api import fit
+from spectralkd.training.api import StudentRun, distill_together, fit
 from spectralkd.training.recipes import Recipe, get_recipe
 
 SHAPES = ((10_000, 3, 32, 32), (512, 256, 8, 8), (64, 3, 224, 224))
 STAGES = ((64, 32, 32), (128, 16, 16), (256, 8, 8))  # of the WRN-28-4 in setup (c)
+TABLE = ("baseline", "kd", "fitnets", "at", "jacobian", "ft", "ab", "overhaul", "spectral")
 POWERBOX_MAPS = 100
 SCALES = (
     *((images, 3, 32, 32) for images in (1_000, 10_000, 100_000)),
@@ -195,7 +199,7 @@ def bench_train(
     for _ in tqdm(range(rounds), desc="train", leave=False):
         for name, made in contestants.items():
             seconds[name].append(made()(data))
-    two, device = data.select(torch.arange(2 * batch)), PartialState().device.type
+    two, device = random_images(2 * batch), PartialState().device.type
     memory = {}
     for name, made in contestants.items():
         step = made()
@@ -203,6 +207,46 @@ def bench_train(
         memory[name] = peak_mebibytes(partial(step, two), device)
     timings = ratios(seconds, f"setup (c), batch {batch}")
     return [replace(timing, mebibytes=memory[timing.what]) for timing in timings]
+
+
+def bench_table(
+    rounds: int = 3,
+    batch: int = 64,
+    steps: int | None = None,
+    methods: Sequence[str] = TABLE,
+    **changes: object,
+) -> list[Timing]:
+    """Time a step of a run of a table: of runs one after another, and behind one teacher.
+
+    Seconds are those of all methods' steps over their number, each in its last phase.
+
+    Args:
+        rounds, batch, changes: as ``bench_train``.
+        steps: of an epoch, whose second or last is timed; default: 20 on a GPU, else 2.
+        methods: of the table, the first of them without phases before the last.
+    """
+    steps = steps or (20 if PartialState().device.type == "cuda" else 2)
+    settings = {"data": "photos", "train_images": batch * steps, "validation_images": 10}
+    settings |= {"epochs": 2, "batch_size": batch, "evaluate_every": 2, "drops": ()} | changes
+    recipe = get_recipe("c", "heo", **settings)
+    alone, together = "a run, each with its teacher", f"a run, {len(methods)} behind one teacher"
+    seconds: dict[str, list[float]] = {alone: [], together: []}
+    for _ in tqdm(range(rounds), desc="table", leave=False):
+        single = [_seconds_of_joint_steps([method], recipe) for method in methods]
+        seconds[alone].append(sum(single) / len(methods))
+        seconds[together].append(_seconds_of_joint_steps(methods, recipe) / len(methods))
+    return ratios(seconds, f"setup (c), batch {batch}, {', '.join(methods)}")
+
+
+def _seconds_of_joint_steps(methods: Sequence[str], recipe: Recipe) -> float:
+    """Time of a step of each method on one batch, in the last epoch of the first method."""
+    options = {"ft": {"paraphraser_epochs": 1}, "ab": {"init_epochs": 1}}
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = Path(folder) / "teacher.safetensors"
+        save_file(create_model(recipe.teacher_model, 15).state_dict(), teacher)
+        runs = [StudentRun(recipe, Path(folder) / m, m, options.get(m, {})) for m in methods]
+        first, *_ = distill_together(runs, teacher, progress=False)
+        return float(recipe.batch_size / first.last_metrics()["images_per_second"])
 
 
 def random_images(count: int) -> ImageArray:

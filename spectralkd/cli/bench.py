@@ -20,6 +20,7 @@ from spectralkd.bench.speed import (
     bench_losses,
     bench_scaling,
     bench_spectra,
+    bench_table,
     bench_train,
     bench_widgets,
 )
@@ -31,7 +32,7 @@ from spectralkd.training.accelerator import cpu_capabilities
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="spectra, scaling, losses, train, widgets; default: all."),
+        typer.Argument(help="spectra, scaling, losses, train, table, widgets; default: all."),
     ] = None,
     device: Annotated[
         str | None,
@@ -46,6 +47,7 @@ def bench(
         "scaling": functools.partial(bench_scaling, place),
         "losses": functools.partial(bench_losses, place),
         "train": bench_train,
+        "table": bench_table,
         "widgets": bench_widgets,
     }
     if unknown := sorted(set(what or ()) - set(benches)):
