@@ -183,20 +183,21 @@ def test_figures_survive(widgets: Page, again: str) -> None:
 
 
 # What is cut off at the right end of a widget.
-def test_widgets_hear_their_kernel_also_where_the_page_was_busy(address: str) -> None:
-    with browser() as context:
-        context.add_init_script(
-            "const wait = AbortSignal.timeout.bind(AbortSignal)\n"
-            "AbortSignal.timeout = ms => wait(ms == 2000 ? 0 : ms)"
-        )
-        page = Page(context, address, "busy.ipynb")
-        page.run_all()
-        page.wait_for_widgets()
-        before = page.page.evaluate(DRAWN)
-        page.page.get_by_label("Shift (pixels)", exact=True).press("ArrowRight")
-        until(page, f"{DRAWN} != {before!r}")
-        assert any(error.startswith(BUSY) for error in page.errors)
-        sound(page)
+def test_widgets_hear_their_kernel_also_where_the_page_was_busy(context: Any, address: str) -> None:
+    hasty = context.browser.new_context()
+    hasty.add_init_script(
+        "const wait = AbortSignal.timeout.bind(AbortSignal)\n"
+        "AbortSignal.timeout = ms => wait(ms == 2000 ? 0 : ms)"
+    )
+    page = Page(hasty, address, "busy.ipynb")
+    page.run_all()
+    page.wait_for_widgets()
+    before = page.page.evaluate(DRAWN)
+    page.page.get_by_label("Shift (pixels)", exact=True).press("ArrowRight")
+    until(page, f"{DRAWN} != {before!r}")
+    assert any(error.startswith(BUSY) for error in page.errors)
+    sound(page)
+    hasty.close()
 
 
 BEYOND = """outer => {
