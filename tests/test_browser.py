@@ -166,13 +166,22 @@ def test_what_is_drawn_belongs_to_the_settings(widgets: Page) -> None:
     sound(widgets)
 
 
+def settled(widgets: Page) -> str:
+    """What is drawn, once it has been the same for a second."""
+    widgets.wait_for_widgets()
+    before = None
+    while (drawn := widgets.page.evaluate(DRAWN)) != before:
+        before = drawn
+        widgets.page.wait_for_timeout(1000)
+    return str(drawn)
+
+
 @pytest.mark.parametrize("again", ["reload", "reopen"])
 def test_figures_survive(widgets: Page, again: str) -> None:
-    first = widgets.page.evaluate(DRAWN)
+    first = settled(widgets)
     widgets.page.get_by_label("Shift (pixels)", exact=True).first.press("ArrowRight")
     until(widgets, f"{DRAWN} != {first!r}")
-    widgets.wait_for_widgets()
-    before = widgets.page.evaluate(DRAWN)
+    before = settled(widgets)
     if again == "reload":
         widgets.reload()
     else:
@@ -182,7 +191,6 @@ def test_figures_survive(widgets: Page, again: str) -> None:
     sound(widgets)
 
 
-# What is cut off at the right end of a widget.
 def test_widgets_hear_their_kernel_also_where_the_page_was_busy(context: Any, address: str) -> None:
     hasty = context.browser.new_context()
     hasty.add_init_script(
@@ -200,6 +208,7 @@ def test_widgets_hear_their_kernel_also_where_the_page_was_busy(context: Any, ad
     hasty.close()
 
 
+# What is cut off at the right end of a widget.
 BEYOND = """outer => {
   const end = outer.getBoundingClientRect().right + 1
   return [...outer.querySelectorAll('.jupyter-widgets')]
