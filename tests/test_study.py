@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata, save_half
 from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import measurements, records, study
-from spectralkd.reproduction.comparison import recount
+from spectralkd.reproduction.comparison import last_values, recount
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.lists import study_jobs
@@ -314,9 +315,16 @@ def test_correlations_are_those_of_pairs_of_pixels(monkeypatch: pytest.MonkeyPat
     assert found["images"]["distance"][:2] == pytest.approx([0, mean_distance], rel=1e-5)
 
 
-def test_the_documents_show_the_small_records() -> None:
+def test_the_documents_show_the_records() -> None:
     page = (ROOT / "docs" / "study.md").read_text()
     assert record_table(read_records("small"), style="markdown") in page
+    known = read_records("short")
+    weights = calibrated_weights(known[CALIBRATION])
+    assert f"β = {weights['beta']}, γ = {weights['gamma']}" in page
+    assert ("**no student yet**" in page) == (not last_values(known))
+    for size in ("short", "small"):
+        error = read_records(size)["teacher-wrn16_2-heo-0"]["metrics"][-1]["top1_error"]
+        assert re.search(rf'"cifar100-{size}"\)?`[^"]*?{error:.2f} %', page)
 
 
 def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
