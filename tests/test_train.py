@@ -800,8 +800,8 @@ def test_the_imagenet_recipe_trains_on_a_folder(image_files: Path, tmp_path: Pat
         image_size=128,
         epochs=1,
         batch_size=16,
-        train_images=96,
-        validation_images=60,
+        train_images=48,
+        validation_images=30,
         workers=2,
     )
     run = distill(recipe, tmp_path / "run", teacher=tmp_path / "t.safetensors", progress=False)
