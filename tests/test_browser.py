@@ -15,10 +15,15 @@ from typing import Any
 
 import nbformat
 import pytest
+import torch
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from lab import CHROMIUM, Page, browser, jupyterlab  # noqa: E402
 
+from spectralkd.figures.lines import lines_figure  # noqa: E402
+from spectralkd.figures.report import write_report  # noqa: E402
+from spectralkd.spectra.power import radial_power  # noqa: E402
+from spectralkd.spectra.rings import ring_frequencies  # noqa: E402
 from spectralkd.training.launch import find_runs, stop  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
@@ -302,6 +307,24 @@ def test_the_explorer_follows_the_keyboard(widgets: Page) -> None:
     page.page.get_by_label("conv", exact=True).first.check()
     until(page, f"{SPECTRA}._fullData.some(trace => trace.name?.startsWith('conv'))")
     sound(page)
+
+
+@pytest.mark.parametrize("width", [1000, 390])
+def test_the_legends_of_a_written_page_are_inside_its_figures(
+    context: Any, tmp_path: Path, width: int
+) -> None:
+    rings = {name: radial_power(torch.randn(16, 16)) for name in ("first", "second", "third")}
+    frequency = ring_frequencies(16, 16)
+    figure = lines_figure(frequency, rings, x_label="|k| (cycles/pixel)", y_label="power")
+    write_report(tmp_path / "page.html", "A page", [("Lines", figure)])
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"file://{tmp_path}/page.html")
+    page.wait_for_selector(".legend")
+    plot, legend = (page.locator(css).bounding_box() for css in (".js-plotly-plot", ".legend"))
+    assert legend["height"] > 15
+    assert legend["y"] + legend["height"] <= plot["y"] + plot["height"]
+    page.close()
 
 
 def test_the_explorer_shows_a_transformer_and_a_convnext(context: Any, address: str) -> None:

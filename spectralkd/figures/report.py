@@ -66,7 +66,8 @@ def _fitted(figure: go.Figure, script: bool) -> str:
     # Plotly's buttons stand above, where a phone always shows them.
     fitted.update_layout(width=None, autosize=True, margin_l=60)
     fitted.update_layout(margin_t=30 + (figure.layout.margin.t or 30))
-    fitted.update_layout(legend={"orientation": "h", "yref": "container", "y": 0, "x": 0})
+    below = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    fitted.update_layout(legend=below)
     entries = sum(trace.showlegend is not False and bool(trace.name) for trace in fitted.data)
     fitted.update_layout(height=(figure.layout.height or 450) + 30 + 22 * entries)
     fitted.update_layout(margin_b=60 + 22 * entries)
