@@ -38,6 +38,7 @@ def hooks(model: nn.Module) -> int:
 
 
 def test_in_place_layers_do_not_reach_a_recorded_map() -> None:
+    torch.manual_seed(0)
     model = InPlace()
     with record(model, ["norm", "relu:input", "last"]) as maps:
         output = model(torch.randn(2, 3, 8, 8))
