@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from spectralkd.analysis.intervals import paired_difference
+from spectralkd.analysis.intervals import interval
 from spectralkd.figures.style import COLORS, layout
 
 _MEAN, _SEED = COLORS[0], COLORS[6]
@@ -43,7 +43,7 @@ def differences_figure(
         for name, values in arms.items()
         if name != reference and set(values) & set(base)
     }
-    means = {name: paired_difference(arms[name], base) for name in others}
+    means = {name: interval(list(differences.values())) for name, differences in others.items()}
     order = sorted(others, key=lambda name: means[name].mean, reverse=True)  # the best on top
     figure = go.Figure()
     figure.add_trace(

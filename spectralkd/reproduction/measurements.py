@@ -17,7 +17,7 @@ from spectralkd.data.images import ImageData
 from spectralkd.models import create_model, model_stages
 from spectralkd.models.features import Statistics
 from spectralkd.models.weights import load_weights
-from spectralkd.reproduction.records import scrambling_to_json, spectrum_to_json
+from spectralkd.reproduction.records import scrambling_to_json, six_digits, spectrum_to_json
 
 UNTRAINED_SEEDS = (0, 1, 2)
 SCRAMBLED_IMAGES = 2000
@@ -89,8 +89,8 @@ def network_correlations(network: str, weights: Path, root: str | None = None) -
         views |= {f"{state} {stage}": view for stage, view in found.items()}
     return {
         name: {
-            key: [float(f"{value:.6g}") for value in getattr(view, key).tolist()]
-            for key in ("distance", "correlation")
+            "distance": six_digits(view.distance),
+            "correlation": six_digits(view.correlation),
         }
         for name, view in views.items()
     }

@@ -60,11 +60,15 @@ def write_record(name: str, size: Size, record: Record, folder: str | Path) -> P
 def spectrum_to_json(spectrum: Spectrum) -> dict[str, Any]:
     """A spectrum in JSON's types, six digits each."""
     values = {
-        name: [float(f"{value:.6g}") for value in getattr(spectrum, name).tolist()]
-        for name in ("frequency", "power", "stderr")
+        name: six_digits(getattr(spectrum, name)) for name in ("frequency", "power", "stderr")
     }
     rest = {"samples": spectrum.samples, "ring": spectrum.ring}
     return values | {"modes": spectrum.modes.tolist()} | rest
+
+
+def six_digits(values: torch.Tensor) -> list[float]:
+    """Values of a tensor (N,), six significant digits each."""
+    return [float(f"{value:.6g}") for value in values.tolist()]
 
 
 def spectrum_from_json(stored: dict[str, Any]) -> Spectrum:
