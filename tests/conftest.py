@@ -21,6 +21,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_runtest_setup() -> None:
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Commands that a test runs in this process take signals over."""
