@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from plane import noise
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,10 +39,6 @@ class _Call(nn.Module):
 def agree(teacher: nn.Module, student: nn.Module, *batches: Tensor) -> StageAgreement:
     (stage,) = stage_agreement(teacher, student, batches, layers=[("layer", "layer")]).values()
     return stage
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def mixed(channels: int, seed: int) -> Maps:

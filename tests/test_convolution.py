@@ -100,11 +100,11 @@ def test_prediction_holds_for_a_measured_convolution() -> None:
     """White, independent channels are what the prediction supposes."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3000, 2, 32, 32, generator=generator, dtype=torch.float64)
-    layers = [kernels(3, 2, 3, 3, seed=1), kernels(2, 3, 3, 3, seed=2)]
-    power = torch.ones(2, 16, dtype=torch.float64)
-    after_one = radial_power(convolve(x, layers[0])).mean(0)
+    weight = kernels(3, 2, 3, 3, seed=1)
+    measured = radial_power(convolve(x, weight)).mean(0)
+    predicted = predict_power(torch.ones(2, 16, dtype=torch.float64), K, [weight])
     # Off the axes a square lattice is not isotropic, hence the tolerance.
-    torch.testing.assert_close(predict_power(power, K, layers[:1]), after_one, rtol=0.06, atol=0.05)
+    torch.testing.assert_close(predicted, measured, rtol=0.06, atol=0.05)
 
 
 def test_each_layer_adds_its_own_term_to_the_logarithm() -> None:

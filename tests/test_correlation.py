@@ -187,5 +187,11 @@ def test_memory_of_the_correlation_function_grows_with_the_pixels() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="y: expected maps of size"):
         ring_correlation(torch.ones(8, 8), torch.ones(8, 9))
+    with pytest.raises(
+        ValueError, match=r"y: expected a shape that broadcasts with x's \(2, 8, 8\)"
+    ):
+        ring_correlation(torch.ones(2, 8, 8), torch.ones(3, 8, 8))
+    with pytest.raises(ValueError, match="eps: expected a number above 0, got 0"):
+        ring_correlation(torch.ones(8, 8), torch.ones(8, 8), eps=0)
     with pytest.raises(ValueError, match="distance: expected shape"):
         correlation_length(torch.arange(3), torch.ones(4))

@@ -42,6 +42,10 @@ def test_norms_are_those_of_a_pass_that_starts_at_the_map() -> None:
         assert found == pytest.approx([float(g.norm()) for g in expected], rel=1e-5), name
 
 
+def hooks_of(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_changes_and_shares_add_up(method: str) -> None:
     torch.manual_seed(0)
@@ -49,6 +53,7 @@ def test_nothing_changes_and_shares_add_up(method: str) -> None:
     distiller = Distiller(create_model("wrn10_2", 10), student, method)
     distiller.begin(distiller.phases[-1])
     before = {name: value.clone() for name, value in distiller.state_dict().items()}
+    hooks = hooks_of(student)
     norms = gradient_norms(distiller, torch.randn(4, 3, 32, 32), torch.arange(4))
     shares = gradient_shares(norms)
     assert sum(shares.values()) == pytest.approx(1)
@@ -57,4 +62,10 @@ def test_nothing_changes_and_shares_add_up(method: str) -> None:
     assert all(torch.equal(v, before[name]) for name, v in distiller.state_dict().items())
     assert all(parameter.grad is None for parameter in distiller.parameters())
     assert distiller.training
-    assert not any(len(m._forward_hooks) > 3 for m in student.modules())
+    assert hooks_of(student) == hooks
+
+
+def test_a_network_without_stages_has_no_maps_to_pull_at() -> None:
+    student = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+    distiller = Distiller(create_model("wrn10_1", 10), student, "kd", image_shape=(3, 8, 8))
+    assert gradient_norms(distiller, torch.randn(4, 3, 8, 8), torch.arange(4)) == {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from spectralkd.models import MODELS, create_model, model_stages
@@ -117,6 +118,20 @@ def test_initialization_is_the_reference_codes() -> None:
         assert largest == 0 if name == "wrn16_2" else 0.9 * bound < largest <= bound
     depthwise = create_model("mobilenet").blocks[12].depthwise.weight
     assert depthwise.std().item() == pytest.approx((1 / 9 / 3) ** 0.5, rel=0.03)
+
+
+def test_torchvisions_weights_keep_all_but_a_head_of_another_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = torchvision.models.resnet18().state_dict()
+    enum = torchvision.models.WeightsEnum
+    monkeypatch.setattr(enum, "get_state_dict", lambda *_, **__: weights)
+    whole = create_model("torchvision/resnet18", pretrained="DEFAULT").state_dict()
+    other = create_model("torchvision/resnet18", 7, pretrained="DEFAULT").state_dict()
+    for name, value in weights.items():
+        assert torch.equal(whole[name], value)
+        assert torch.equal(other[name], value) or name in ("fc.weight", "fc.bias")
+    assert other["fc.weight"].shape == (7, 512)
 
 
 def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

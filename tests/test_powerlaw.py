@@ -86,6 +86,7 @@ def test_equation_2_gives_its_constants_back() -> None:
         (lambda: fit_power_law(K, K, stderr=K[1:]), "stderr: expected shape"),
         (lambda: fit_correlation_law(K, K, -2), "exponent: expected any number but -2"),
         (lambda: fit_correlation_law(K, K, -1), "band: expected at least 3 distances"),
+        (lambda: fit_power_law(K[4].expand(3), K[:3] + 1), "3 rings in .*, got 1 of"),
     ],
 )
 def test_bad_input_is_refused(call, says: str) -> None:

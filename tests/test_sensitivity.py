@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,6 +50,17 @@ def test_a_network_that_hears_one_wave_errs_at_that_wave_alone() -> None:
     assert wrong == [[7 - 2, 7 - 3], [7 + 2, 7 + 3]]  # k and -k
     assert found.error.max() == 100
     assert (found.vertical[7 + 2] * 16, found.horizontal[7 + 3] * 16) == (2, 3)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 7, 20])
+def test_frequencies_reach_the_last_below_nyquist(count: int) -> None:
+    found = fourier_sensitivity(
+        HearsOneWave(2, 3, 0.06), noise_images(), frequencies=count, progress=False
+    )
+    cycles = (16 * found.vertical).tolist()
+    assert (len(cycles), cycles[-1]) == (2 * min(count, 7) + 1, 7)
+    steps = {round(b - a) for a, b in itertools.pairwise(cycles)}
+    assert max(steps) - min(steps) <= 1
 
 
 def test_the_noise_has_the_amplitude_asked_for_before_normalization() -> None:

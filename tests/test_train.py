@@ -348,6 +348,14 @@ def test_exponents_of_the_stages_are_recorded(tmp_path: Path) -> None:
     assert lines[1]["exponents"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_exponents_of_networks_with_small_maps_or_without_stages() -> None:
+    small = load_data("photos", image_size=8).subset(20)
+    found = stage_exponents(create_model("wrn10_1", 15), small)
+    assert found.keys() == {"group1", "group2", "group3"}
+    assert found["group3"] is None  # 2×2 pixels
+    assert stage_exponents(torch.nn.Flatten(), small) == {}
+
+
 FAKE_TRACKER = """
 import sys
 told = []

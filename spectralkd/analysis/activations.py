@@ -9,7 +9,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from spectralkd.data.images import ImageData
-from spectralkd.models import model_stages
+from spectralkd.models import model_stages, stage_outputs
 from spectralkd.models.features import Batch, Statistics
 from spectralkd.models.layout import Layouts, find_layouts, read_maps
 from spectralkd.spectra.power import RadialPowerSpectrum, Ring, Spectrum, Window
@@ -153,15 +153,25 @@ def figure_spectra(
 def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None]:
     """Exponent of each stage's output in the paper's convention; None where a map is too small.
 
-    |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics, 500 images.
+    |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics, 500 images. Empty for a
+    network without stages.
     """
-    outputs = [stage.output for stage in model_stages(model)]
-    batches = data.subset(SPECTRUM_IMAGES).batches(100)
-    spectra = activation_spectra(
-        model, batches, outputs, ring="jacobian", statistics="batch", progress=False
-    )
-    fits = {name: fit_or_none(spectrum) for name, spectrum in spectra.items()}
-    return {name: fit.exponent if fit else None for name, fit in fits.items()}
+    outputs = stage_outputs(model)
+    exponents: dict[str, float | None] = dict.fromkeys(outputs)
+    if not outputs:
+        return exponents
+    ((image, _),) = data.subset(1).batches(1)
+    known = find_layouts(model, image, outputs, least=1)
+    large = [name for name in outputs if min(known[name].shape[1:]) >= 4]
+    if large:
+        batches = data.subset(SPECTRUM_IMAGES).batches(100)
+        spectra = activation_spectra(
+            model, batches, large, ring="jacobian", statistics="batch", progress=False
+        )
+        for name, spectrum in spectra.items():
+            fit = fit_or_none(spectrum)
+            exponents[name] = fit.exponent if fit else None
+    return exponents
 
 
 def fit_or_none(spectrum: Spectrum, band: tuple[float, float] = (1 / 8, 1 / 2)) -> PowerLaw | None:

@@ -9,20 +9,19 @@ all channels at each ring, in one pass and constant memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice
-from spectralkd.losses.taps import Resize, read_layers
-from spectralkd.models import model_stages
+from spectralkd.losses.base import StageMap
+from spectralkd.losses.taps import Resize, paired_layers, read_layers
+from spectralkd.models import stage_outputs
 from spectralkd.models.features import Batch, Statistics, evaluation, model_device, record
 from spectralkd.models.layout import Layouts
 from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
-
-Which = Literal["pre_relu", "output"]
 
 
 class StageAgreement(NamedTuple):
@@ -53,7 +52,7 @@ def stage_agreement(
     batches: Iterable[Batch],
     *,
     layers: Sequence[tuple[str, str]] | None = None,
-    reads: Which = "pre_relu",
+    reads: StageMap = "pre_relu",
     layout: Layouts = None,
     resize: Resize | None = None,
     statistics: Statistics = "running",
@@ -81,34 +80,22 @@ def stage_agreement(
         ValueError: an unknown layer, ``reads``, ``resize`` or ``statistics``; an empty data set;
             the numbers of stages differ; a layer gives no maps.
     """
-    check_choice("reads", reads, Which)
-    if layers is None:
-        stages = [model_stages(model) for model in (teacher, student)]
-        if len(stages[0]) != len(stages[1]):
-            raise ValueError(
-                f"student: expected {len(stages[0])} stages as the teacher, got {len(stages[1])}"
-            )
-        layers = [(getattr(t, reads), getattr(s, reads)) for t, s in zip(*stages, strict=True)]
-        names = [stage.output for stage in stages[0]]
-    else:
-        names = [t for t, _ in layers]
-    sums, read = [_CrossPower() for _ in layers], None
+    check_choice("reads", reads, StageMap)
+    pairs = paired_layers((teacher, student), reads, layers)
+    names = stage_outputs(teacher) if layers is None else pairs[0]
+    sums, read = [_CrossPower() for _ in names], None
     shown = tqdm(batches, desc="agreement", unit="batch", disable=not progress, leave=False)
     with (
         evaluation(teacher, statistics),
         evaluation(student, statistics),
-        record(teacher, [t for t, _ in layers]) as teacher_maps,
-        record(student, [s for _, s in layers]) as student_maps,
+        record(teacher, pairs[0]) as teacher_maps,
+        record(student, pairs[1]) as student_maps,
         torch.no_grad(),
     ):
         for batch in shown:
             images = batch if isinstance(batch, Tensor) else batch[0]
             read = read or read_layers(
-                (teacher, student),
-                tuple(zip(*layers, strict=True)),
-                images,
-                layout=layout,
-                resize=resize,
+                (teacher, student), pairs, images, layout=layout, resize=resize
             )
             for model in (teacher, student):
                 model(images.to(model_device(model), non_blocking=True))

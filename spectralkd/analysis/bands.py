@@ -77,7 +77,8 @@ def bootstrap_exponents(
     sums = sums.index_add(0, groups, power.double())
     images = torch.bincount(groups, minlength=count).double()
     drawn = torch.randint(count, (samples, count), generator=torch.Generator().manual_seed(seed))
-    weight = torch.nn.functional.one_hot(drawn, count).sum(1).double()
+    ones = torch.ones_like(drawn, dtype=torch.float64)
+    weight = torch.zeros_like(ones).scatter_add_(1, drawn, ones)  # how often each was drawn
     means = (weight @ sums) / (weight @ images)[:, None]
     scale = frequency if ring == "jacobian" else torch.ones_like(frequency)
     fits = [fit_power_law(frequency, mean * scale, band=band).exponent for mean in means]

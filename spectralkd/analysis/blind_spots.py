@@ -10,24 +10,20 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from spectralkd.analysis.distances import perturb, white_noise
 from spectralkd.losses.at import attention
 from spectralkd.losses.fft_align import plane_error
 from spectralkd.losses.focal import focal_error
 from spectralkd.losses.overhaul import weighted_sum
-from spectralkd.losses.spectral import cross_power_dissimilarity, spectral_l1
+from spectralkd.losses.spectral import Spectral, plain_terms
 from spectralkd.losses.ufd import UFD, decoupled_errors
 from spectralkd.losses.wavelet import high_band_error
 from spectralkd.spectra.power import radial_power
 from spectralkd.spectra.rings import Rings, ring_frequencies
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def l2(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean squared error of the maps."""
-    return (student - teacher).square().mean()
 
 
 def at(teacher: Tensor, student: Tensor) -> Tensor:
@@ -44,32 +40,22 @@ def ufd(teacher: Tensor, student: Tensor) -> Tensor:
     return weighted_sum(weights, [*spatial, *channel])
 
 
-def l1_in_frequency(teacher: Tensor, student: Tensor) -> Tensor:
-    """L_L1 of Eq. 10, over the number of elements."""
+def spectral_terms(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+    """L_L1 of Eq. 10 over the number of elements, and L_CPS of Eq. 8."""
     rings = Rings(*teacher.shape[-2:]).to(teacher)
-    t, s = (rings.transform(maps.flatten(0, 1)) for maps in (teacher, student))
-    return spectral_l1(t, s, rings) / teacher.numel()
-
-
-def cps(teacher: Tensor, student: Tensor) -> Tensor:
-    """L_CPS of Eq. 8: one minus the mean Fourier ring correlation."""
-    rings = Rings(*teacher.shape[-2:]).to(teacher)
-    t, s = (
-        rings.transform(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        for maps in (teacher, student)
-    )
-    return cross_power_dissimilarity(t, s, rings)
+    l1, cps = plain_terms(teacher, student, rings, Spectral.eps)
+    return l1 / teacher.numel(), cps
 
 
 LOSSES: dict[str, Loss] = {
-    "L2": l2,
+    "L2": functional.mse_loss,
     "at": at,
     "fft_align": plane_error,
     "focal": focal_error,
     "wavelet": high_band_error,
     "ufd": ufd,
-    "L_L1": l1_in_frequency,
-    "L_CPS": cps,
+    "L_L1": lambda teacher, student: spectral_terms(teacher, student)[0],
+    "L_CPS": lambda teacher, student: spectral_terms(teacher, student)[1],
 }
 
 

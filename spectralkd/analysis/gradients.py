@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spectralkd.losses.distiller import Distiller
-from spectralkd.models import model_stages
-from spectralkd.models.features import evaluation, first_tensor, model_device
+from spectralkd.models import stage_outputs
+from spectralkd.models.features import altered, evaluation, model_device
 
 
 def gradient_norms(
@@ -30,14 +25,22 @@ def gradient_norms(
 
     Returns:
         By term and by the student's layer: those that the method reads, or, if it reads logits
-        alone, the outputs of the network's stages; no layers for a network without stages.
+        alone, the outputs of the network's stages. Empty for a network without stages.
     """
-    layers = distiller.layers[-1] or _outputs(distiller.student)
+    layers = distiller.layers[-1] or stage_outputs(distiller.student)
+    if not layers:
+        return {}
     device = model_device(distiller.student)
     images, labels = images.to(device), labels.to(device)
     teacher = distiller.read_teacher(images)
     with evaluation(distiller, "batch"), torch.enable_grad():
-        with _kept(distiller.student, layers) as maps:
+        maps: dict[str, Tensor] = {}
+
+        def keep(layer: str, value: Tensor) -> Tensor:
+            maps[layer] = value  # the very tensor that the layer made: all that follows uses it
+            return value.clone()  # an in-place layer that follows changes the copy alone
+
+        with altered(distiller.student, layers, keep):
             terms = distiller.terms(images, labels, teacher)
         norms = {}
         for name, term in terms.items():
@@ -60,40 +63,3 @@ def gradient_shares(norms: dict[str, dict[str, float]]) -> dict[str, float]:
     whole = {name: sum(norm**2 for norm in of.values()) ** 0.5 for name, of in norms.items()}
     total = sum(whole.values()) or 1.0
     return {name: norm / total for name, norm in whole.items()}
-
-
-def _outputs(student: nn.Module) -> tuple[str, ...]:
-    try:
-        return tuple(stage.output for stage in model_stages(student))
-    except TypeError:
-        return ()
-
-
-@contextmanager
-def _kept(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """The very tensors that layers hand on, so that gradients by them hold all that follows."""
-    maps: dict[str, Tensor] = {}
-
-    def hand_on(layer: str, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return (hand_on(layer, value[0]), *value[1:])
-        tensor = first_tensor(value)
-        assert tensor is not None
-        maps[layer] = tensor
-        return tensor.clone()  # an in-place layer that follows changes the copy alone
-
-    handles = []
-    for layer in layers:
-        path, _, port = layer.partition(":")
-        module, keep = model.get_submodule(path), partial(hand_on, layer)
-        if port == "input":
-            handles.append(module.register_forward_pre_hook(lambda _, args, keep=keep: keep(args)))
-        else:
-            handles.append(
-                module.register_forward_hook(lambda _, args, output, keep=keep: keep(output))
-            )
-    try:
-        yield maps
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -101,12 +101,10 @@ class _Sums:
         self.distance, each = correlation_function(maps)
         correlation = each.mean(1).sum(0).double().cpu()
         if self.count == 0:
-            self.plane, self.correlation = plane, correlation
-            self.log_amplitude = log_amplitude
+            self.plane = self.correlation = self.log_amplitude = plane.new_zeros(())
             self.maps = maps[0, :SHOWN_MAPS].cpu()
-        else:
-            self.plane, self.correlation = self.plane + plane, self.correlation + correlation
-            self.log_amplitude = self.log_amplitude + log_amplitude
+        self.plane, self.correlation = self.plane + plane, self.correlation + correlation
+        self.log_amplitude = self.log_amplitude + log_amplitude
         self.count += len(maps)
 
     def view(self) -> LayerView:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,9 +12,9 @@ from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice
 from spectralkd.data.images import ImageData, normalized
-from spectralkd.models.features import Statistics, evaluation, model_device
-from spectralkd.models.layout import Layout, MapLayer, find_layouts
-from spectralkd.spectra.rings import Rings, at_least_float32, ring_frequencies
+from spectralkd.models.features import Statistics, altered, evaluation, model_device
+from spectralkd.models.layout import Layout, find_layouts
+from spectralkd.spectra.rings import at_least_float32, cached_rings, ring_frequencies
 
 Reference = Literal["labels", "clean"]
 
@@ -83,8 +82,8 @@ def fourier_sensitivity(
         data: as ``load_data`` returns it.
         amplitude: root mean square of the noise, of pixels in [0, 1]. Yin et al. give the
             Euclidean norm instead: 4 at 32×32 pixels (0.125), 15.7 at 224×224 (0.070).
-        frequencies: how many beyond zero along each axis, evenly spaced up to Nyquist; as many
-            as there are, if there are fewer.
+        frequencies: how many beyond zero along each axis, evenly spaced (but whole cycles per
+            image) up to the last below Nyquist; as many as there are, if there are fewer.
         reference: what an answer is compared with: the ``"labels"``, or the network's own
             answer to the ``"clean"`` image, which needs no labels.
         batch_size: images at a time; memory does not grow with their number.
@@ -110,7 +109,7 @@ def fourier_sensitivity(
     signs = torch.Generator().manual_seed(seed)
     pixels = torch.arange(height)[:, None] / height, torch.arange(width)[None, :] / width
     with evaluation(model):
-        for images, labels, known in _batches(data, batch_size, len(wanted), progress):
+        for images, labels, bar in _batches(data, batch_size, len(wanted), progress):
             clean = model(normalized(images, data).to(device))
             targets = labels.to(device) if reference == "labels" else clean.argmax(1)
             score.clean(clean, targets)
@@ -118,9 +117,9 @@ def fourier_sensitivity(
                 wave = torch.cos(2 * torch.pi * (i * pixels[0] + j * pixels[1]))
                 wave *= amplitude / wave.square().mean().sqrt()
                 sign = torch.randint(0, 2, (*images.shape[:2], 1, 1), generator=signs) * 2 - 1
-                noisy = normalized(images + sign * wave, data)
+                noisy = normalized(images + (sign * wave).to(images), data)
                 score.add(number, model(noisy.to(device)), targets)
-                known.update()
+                bar.update()
     error, loss = (
         _mirrored(values, wanted, rows, columns) for values in (score.error(), score.loss())
     )
@@ -169,26 +168,27 @@ def ring_scrambling(
     ((image, _),) = data.subset(1).batches(1)
     maps = find_layouts(model, image, [layer], layout)[layer]
     device = model_device(model)
-    rings = Rings(maps.height, maps.width).count
-    score = _Scores(rings - 1)
+    frequency = ring_frequencies(maps.height, maps.width)[1:]
+    score = _Scores(len(frequency))
     phases = torch.Generator(device).manual_seed(seed)
     with evaluation(model, statistics):
-        for images, labels, known in _batches(data, batch_size, rings - 1, progress):
+        for images, labels, bar in _batches(data, batch_size, len(frequency), progress):
             inputs = normalized(images, data).to(device)
             clean = model(inputs)
             targets = labels.to(device) if reference == "labels" else clean.argmax(1)
             score.clean(clean, targets)
-            for ring in range(1, rings):
-                with _scrambled(model, layer, maps, ring, phases):
-                    score.add(ring - 1, model(inputs), targets)
-                known.update()
-    return RingScrambling(
-        layer,
-        ring_frequencies(maps.height, maps.width)[1:],
-        score.error(),
-        score.loss(),
-        *score.clean_values(),
-    )
+            for number in range(len(frequency)):
+
+                def scrambled(_: str, value: Tensor, ring: int = number + 1) -> Tensor:
+                    changed = value.clone()
+                    view = maps.maps(changed)
+                    view.copy_(scramble_ring(view, ring, phases))
+                    return changed
+
+                with altered(model, [layer], scrambled):
+                    score.add(number, model(inputs), targets)
+                bar.update()
+    return RingScrambling(layer, frequency, score.error(), score.loss(), *score.clean_values())
 
 
 def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None) -> Tensor:
@@ -204,7 +204,8 @@ def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None
     """
     height, width = x.shape[-2:]
     maps = at_least_float32(x)
-    inside = (Rings(height, width).index[::2] == ring).view(height, -1).to(x.device)
+    rings = cached_rings(height, width, maps.dtype, x.device)
+    inside = (rings.index[::2] == ring).view(height, -1)
     with torch.autocast(x.device.type, enabled=False):
         noise = torch.randn(x.shape, dtype=maps.dtype, device=x.device, generator=generator)
         turn = torch.fft.rfft2(noise)
@@ -212,32 +213,6 @@ def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None
         # Self-conjugate modes get a sign from noise too: theirs is real.
         modes = torch.where(inside, modes.abs() * turn / turn.abs(), modes)
         return torch.fft.irfft2(modes, s=(height, width)).to(x)
-
-
-@contextmanager
-def _scrambled(
-    model: nn.Module, layer: str, maps: MapLayer, ring: int, generator: torch.Generator
-) -> Iterator[None]:
-    """Within the block, a layer's maps have random phases in one ring."""
-    path, _, port = layer.partition(":")
-    module = model.get_submodule(path)
-
-    def change(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return (change(value[0]), *value[1:])
-        changed = value.clone()
-        view = maps.maps(changed)
-        view.copy_(scramble_ring(view, ring, generator))
-        return changed
-
-    if port == "input":
-        handle = module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
-    else:
-        handle = module.register_forward_hook(lambda _, args, output: change(output))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 class _Scores:
@@ -282,8 +257,8 @@ def _batches(
 def _spaced(size: int, count: int) -> list[int]:
     """Cycles per image, evenly spaced about zero, all below the Nyquist frequency."""
     highest = (size - 1) // 2
-    step = max(1, highest // count)
-    positive = range(step, min(highest, step * count) + 1, step)
+    count = min(count, highest)
+    positive = [round(highest * number / count) for number in range(1, count + 1)]
     return [*(-i for i in reversed(positive)), 0, *positive]
 
 

@@ -58,7 +58,8 @@ def load_data(
             ``val`` folders of one folder a class, or with one folder a class, or with images only.
         image_size: side of the images in pixels: to which ``imagefolder`` (default 224) and
             ``tiny-imagenet`` (default 64) scale and cut theirs, or of the crops of ``photos``
-            (default 32, 8 to 437). CIFAR takes none, and has 32.
+            (default 32, 8 to 437). CIFAR and ``photos-hard`` take none, and
+            have 32.
 
     Raises:
         ValueError: an unknown name or split; ``imagefolder`` without a root, or whose ``train``

@@ -62,8 +62,8 @@ def training_stream(
             image of a batch, from the r-th on.
         workers: number of processes that read files.
         mixup: α of mixup (Zhang et al. 2018, arXiv 1710.09412): each image becomes λ of itself
-            and 1 - λ of the next one of its batch, λ ~ Beta(α, α), one λ a batch, and labels
-            become (n, K) probabilities; 0 for none.
+            and 1 - λ of the one before it in this process's share of the batch, λ ~ Beta(α, α),
+            one λ a batch, and labels become (n, K) probabilities; 0 for none.
 
     Raises:
         ValueError: the batch is smaller than two images a process, or larger than the data set.
@@ -174,7 +174,7 @@ class _Mixed:
             rng = np.random.default_rng((self.seed, number, step))
             share = float(rng.beta(self.alpha, self.alpha))
             known = functional.one_hot(labels, self.classes).float()
-            # Batches are in random order: the next image is any other one.
+            # Batches are in random order: the image before is any other one.
             images, known = (share * x + (1 - share) * x.roll(1, 0) for x in (images, known))
             yield images, known
 

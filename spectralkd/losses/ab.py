@@ -15,7 +15,6 @@ from spectralkd.losses.base import (
     Phase,
     Reading,
     Taps,
-    check_sizes,
     connector,
     cross_entropy,
     stage_weights,
@@ -62,7 +61,6 @@ class AB(Method):
         return (boundaries, Phase("train"))
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
         self.connectors = nn.ModuleList(
             nn.Identity() if t[0] == s[0] else connector(s[0], t[0])
             for t, s in zip(teacher.shapes, student.shapes, strict=True)

@@ -10,13 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import (
-    Method,
-    Reading,
-    Taps,
-    check_sizes,
-    cross_entropy,
-)
+from spectralkd.losses.base import Method, Reading, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -31,9 +25,6 @@ class AT(Method):
 
     reads = "output"
     weight: Annotated[float, Range(0)] = 1e3
-
-    def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

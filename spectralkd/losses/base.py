@@ -15,7 +15,7 @@ from spectralkd.checks import check_choice, check_ranges
 from spectralkd.models.features import Statistics
 from spectralkd.spectra.rings import at_least_float32
 
-Reads = Literal["pre_relu", "output"]
+StageMap = Literal["pre_relu", "output"]
 
 
 class Reading(NamedTuple):
@@ -94,7 +94,7 @@ class Method(nn.Module):
         phases: the parts of training, in order; the last one follows the recipe.
     """
 
-    reads: ClassVar[Reads | None] = None
+    reads: ClassVar[StageMap | None] = None
     needs_teacher: ClassVar[bool] = True
     needs_margins: ClassVar[bool] = False
     needs_image_gradient: ClassVar[bool] = False
@@ -165,29 +165,13 @@ def chosen_options(method: Method) -> dict[str, Any]:
     return {name: getattr(method, name) for name in options}
 
 
-def check_sizes(teacher: Taps, student: Taps, least: int = 1) -> None:
-    """Check that both networks have as many stages, of equal height and width.
-
-    The ``Distiller`` makes sizes equal before a method sees them.
-
-    Raises:
-        ValueError: they do not, or a side is below ``least`` pixels.
-    """
-    if len(teacher.shapes) != len(student.shapes):
-        raise ValueError(
-            f"student: expected {len(teacher.shapes)} stages as the teacher, "
-            f"got {len(student.shapes)}"
-        )
-    for number, (t, s) in enumerate(zip(teacher.shapes, student.shapes, strict=True), start=1):
-        if t[1:] != s[1:]:
+def check_least(teacher: Taps, pixels: int) -> None:
+    """Raise a ValueError if a side of a stage's maps is below a number of pixels."""
+    for number, (_, height, width) in enumerate(teacher.shapes, start=1):
+        if min(height, width) < pixels:
             raise ValueError(
-                f"student: expected maps of {t[1]}×{t[2]} pixels at stage {number} as the "
-                f"teacher, got {s[1]}×{s[2]}"
-            )
-        if min(t[1:]) < least:
-            raise ValueError(
-                f"teacher: expected maps of at least {least}×{least} pixels, got {t[1]}×{t[2]} at "
-                f"stage {number}; larger images (image_shape) have larger maps"
+                f"teacher: expected maps of at least {pixels}×{pixels} pixels, got "
+                f"{height}×{width} at stage {number}; larger images (image_shape) have larger maps"
             )
 
 

@@ -103,7 +103,7 @@ class Distiller(nn.Module):
             shape = tuple(images.shape[1:])
         # As given, for the configuration of a run.
         self.connection = given(layers=layers, layout=layout, resize=resize)
-        self.layers = paired_layers(self.teacher, student, self.method, layers)
+        self.layers = paired_layers(networks, self.method.reads, layers)
         self._reads = [Reads() for _ in networks]
         if self.method.reads is not None:
             sample = torch.zeros(2, *shape)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.base import Method, Reading, Taps, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -41,7 +41,6 @@ class FAM(Method):
     cutoff: Annotated[float, Range(0, 1)] = 0.1
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
         self.attention = nn.ModuleList(
             nn.Sequential(
                 FrequencyAttention(s[0], *t, cutoff=self.cutoff), nn.BatchNorm2d(t[0]), nn.ReLU()

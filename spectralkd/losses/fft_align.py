@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.base import Method, Reading, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -35,9 +35,6 @@ class FFTAlign(Method):
 
     reads = "output"
     weight: Annotated[float, Range(0)] = 0.2
-
-    def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

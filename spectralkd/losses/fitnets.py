@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import (
-    Method,
-    Phase,
-    Reading,
-    Taps,
-    check_sizes,
-    cross_entropy,
-)
+from spectralkd.losses.base import Method, Phase, Reading, Taps, cross_entropy
 from spectralkd.losses.kd import kd_terms
 from spectralkd.spectra.rings import at_least_float32
 
@@ -58,8 +51,7 @@ class FitNets(Method):
         return (*hint, Phase("train"))
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
-        if not 0 <= self.stage < len(teacher.shapes):
+        if not self.stage < len(teacher.shapes):
             raise ValueError(f"stage: expected 0 to {len(teacher.shapes) - 1}, got {self.stage}")
         self.regressor = nn.Sequential(
             nn.Conv2d(student.shapes[self.stage][0], teacher.shapes[self.stage][0], 1),

@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import (
-    Method,
-    Phase,
-    Reading,
-    Taps,
-    check_sizes,
-    cross_entropy,
-)
+from spectralkd.losses.base import Method, Phase, Reading, Taps, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -51,7 +44,6 @@ class FT(Method):
         return (paraphraser, Phase("train"))
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
         channels_t, channels_s = teacher.shapes[-1][0], student.shapes[-1][0]
         factors = round(channels_t * self.rate)
         if factors < 1:

@@ -16,7 +16,6 @@ from spectralkd.losses.base import (
     Phase,
     Reading,
     Taps,
-    check_sizes,
     connectors,
     cross_entropy,
     stage_weights,
@@ -50,7 +49,6 @@ class Overhaul(Method):
         return (Phase("train", teacher_statistics="batch"),)
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
         self.connectors = connectors(teacher, student)
         for number, least in enumerate(teacher.margins):
             self.register_buffer(f"margin{number}", least.view(1, -1, 1, 1))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.base import Method, Reading, Taps, cross_entropy
 from spectralkd.losses.overhaul import weighted_sum
 from spectralkd.spectra.rings import at_least_float32
 
@@ -35,7 +35,6 @@ class ReviewKD(Method):
     weight: Annotated[float, Range(0)] = 5.0
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
         sides = [[shape[0] for shape in side.shapes] for side in (teacher, student)]
         outs, ins = ([*channels, channels[-1]] for channels in sides)
         middle = min(512, ins[-1])

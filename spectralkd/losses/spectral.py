@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Reading, Taps, check_sizes, cross_entropy, stage_weights
+from spectralkd.losses.base import Reading, Taps, check_least, cross_entropy, stage_weights
 from spectralkd.losses.overhaul import Overhaul, partial_l2, weighted_sum
 from spectralkd.losses.spectral_fused import fused_terms
 from spectralkd.spectra.rings import Rings, RingsBySize, at_least_float32
@@ -67,7 +67,7 @@ class Spectral(Overhaul):
     eps: Annotated[float, Range(0)] = 1e-2
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student, least=4)
+        check_least(teacher, 4)
         super().build(teacher, student)
         self.rings = RingsBySize(complete=self.cps_rings == "complete")
         for _, height, width in teacher.shapes:

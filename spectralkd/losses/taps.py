@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import check_choice, nearest
-from spectralkd.losses.base import Method
+from spectralkd.losses.base import StageMap
 from spectralkd.losses.overhaul import margin
 from spectralkd.models import model_stages
 from spectralkd.models.features import evaluation, record
@@ -49,19 +49,22 @@ class Reads(NamedTuple):
 
 
 def paired_layers(
-    teacher: nn.Module | None, student: nn.Module, method: Method, layers: Pairs | None
+    networks: Sequence[nn.Module], reads: StageMap | None, layers: Pairs | None
 ) -> list[tuple[str, ...]]:
     """The layers that are read of each network, (teacher's and) student's.
+
+    Args:
+        networks: (teacher and) student.
+        reads: which map of each stage, if ``layers`` is omitted; None for no layers at all.
+        layers: pairs of names.
 
     Raises:
         TypeError: ``layers`` is omitted and a network has no stage table.
         ValueError: ``layers`` is empty or not of pairs.
     """
-    networks = [network for network in (teacher, student) if network is not None]
-    if method.reads is None:
+    if reads is None:
         return [() for _ in networks]
     if layers is None:
-        reads = method.reads
         return [tuple(getattr(s, reads) for s in model_stages(network)) for network in networks]
     if not layers or any(isinstance(pair, str) or len(pair) != 2 for pair in layers):
         raise ValueError(
@@ -98,7 +101,7 @@ def read_layers(
         known = find_layouts(network, images.to(like.dtype), names, layout, least=1)
         found.append([known[name] for name in names])
     common = []
-    for number, stage in enumerate(zip(*found, strict=False)):
+    for number, stage in enumerate(zip(*found, strict=True)):
         sizes = [(each.height, each.width) for each in stage]
         if len(set(sizes)) > 1 and resize is None:
             shown = [
@@ -110,7 +113,7 @@ def read_layers(
             )
         common.append(min(sizes))
     return [
-        Reads(names, tuple(own), (*common, *(m.shape[1:] for m in own[len(common) :])), resize)
+        Reads(names, tuple(own), tuple(common), resize)
         for names, own in zip(layers, found, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, check_sizes, cross_entropy
+from spectralkd.losses.base import Method, Reading, Taps, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -42,7 +42,6 @@ class UFD(Method):
     channel_ac: Annotated[float, Range(0)] = 0.0065
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student)
         channels = teacher.shapes[-1][0]
         self.align = nn.Conv2d(student.shapes[-1][0], channels, 1)
         self.spatial, self.channel = projector(channels), projector(channels)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, check_sizes, connectors, cross_entropy
+from spectralkd.losses.base import Method, Reading, Taps, check_least, connectors, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -41,7 +41,7 @@ class Wavelet(Method):
     levels: Annotated[int, Range(1)] = 4
 
     def build(self, teacher: Taps, student: Taps) -> None:
-        check_sizes(teacher, student, least=2)
+        check_least(teacher, 2)
         self.connectors = connectors(teacher, student)
 
     def forward(

@@ -145,3 +145,11 @@ def model_stages(model: nn.Module) -> tuple[Stage, ...]:
             f"tuple of models.stage.Stage; got {type(model).__name__} with {stages!r}"
         )
     return stages
+
+
+def stage_outputs(model: nn.Module) -> tuple[str, ...]:
+    """Names of the stages' outputs; empty for a network without a stage table."""
+    try:
+        return tuple(stage.output for stage in model_stages(model))
+    except TypeError:
+        return ()

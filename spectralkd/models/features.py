@@ -7,8 +7,8 @@ empty path is the model itself. Where a layer runs several times in a pass, its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -84,6 +84,39 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def altered(
+    model: nn.Module, layers: Sequence[str], change: Callable[[str, Tensor], Tensor]
+) -> Iterator[None]:
+    """Within the block, each layer hands on ``change(layer, map)`` in place of its map.
+
+    Args:
+        model: any module.
+        layers: names as explained at the top of this module.
+        change: gets the layer's name and its tensor, and returns one of the same shape.
+
+    Raises:
+        ValueError: no layer, or an unknown one (with the nearest names).
+    """
+    check_layers(model, layers)
+
+    def apply(layer: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return (apply(layer, value[0]), *value[1:])
+        return change(layer, value)
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            path, _, port = layer.partition(":")
+            module = model.get_submodule(path)
+            if port == "input":
+                handle = module.register_forward_pre_hook(lambda _, args, n=layer: apply(n, args))
+            else:
+                handle = module.register_forward_hook(lambda _, args, out, n=layer: apply(n, out))
+            hooks.callback(handle.remove)
+        yield
 
 
 @contextmanager

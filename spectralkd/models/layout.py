@@ -171,10 +171,9 @@ def read_maps(
         progress: show a progress bar.
 
     Raises:
-        ValueError, TypeError: as ``find_layouts``, before the first batch is read.
+        ValueError, TypeError: as ``find_layouts``; unknown layers before a batch is read.
     """
-    if isinstance(layers, str) or not layers:
-        raise ValueError(f"layers: expected a list of at least one layer name, got {layers!r}")
+    check_layers(model, layers)
     device, known = model_device(model), None
     shown = tqdm(batches, desc="activations", unit="batch", disable=not progress, leave=False)
     for batch in shown:

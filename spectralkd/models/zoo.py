@@ -34,22 +34,27 @@ def torchvision_model(name: str, num_classes: int | None, pretrained: str | None
         raise ValueError(
             f"model: expected torchvision/ and one of {nearest(name, known)}; got {name!r}"
         )
-    model = torchvision.models.get_model(name, weights=None, num_classes=num_classes or 1000)
-    size = 224
-    if pretrained is not None:
-        choices = torchvision.models.get_model_weights(name)
-        if pretrained not in choices.__members__:
-            raise ValueError(
-                f"pretrained: expected one of {', '.join(choices.__members__)}, got {pretrained!r}"
-            )
-        weights = choices[pretrained]
-        own, state = model.state_dict(), weights.get_state_dict(progress=True, check_hash=True)
-        model.load_state_dict(
-            {key: value for key, value in state.items() if value.shape == own[key].shape},
-            strict=False,
+    new = torchvision.models.get_model(name, weights=None, num_classes=num_classes or 1000)
+    if pretrained is None:
+        return _described(new, (3, 224, 224), _IMAGENET)
+    choices = torchvision.models.get_model_weights(name)
+    if pretrained not in choices.__members__:
+        raise ValueError(
+            f"pretrained: expected one of {', '.join(choices.__members__)}, got {pretrained!r}"
         )
-        size = weights.transforms().crop_size[0]
+    weights = choices[pretrained]
+    # Torchvision's own builder: it knows of renamed keys, sizes and inputs that belong to weights.
+    model = torchvision.models.get_model(name, weights=weights)
+    if num_classes is not None:
+        for path, layer in list(model.named_modules()):
+            if not list(layer.children()) and _shapes(layer) != _shapes(new.get_submodule(path)):
+                model.set_submodule(path, new.get_submodule(path))
+    size = weights.transforms().crop_size[0]
     return _described(model, (3, size, size), _IMAGENET)
+
+
+def _shapes(layer: nn.Module) -> list[torch.Size]:
+    return [parameter.shape for parameter in layer.parameters()]
 
 
 def timm_model(name: str, num_classes: int | None, pretrained: str | None) -> nn.Module:
@@ -99,7 +104,7 @@ def stages_by_size(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple
     """A stage table from what one pass shows.
 
     The outermost layers of each size of maps, the last of them where there are several, of the
-    four smallest sizes from 4×4 pixels. A network whose maps keep one size has four of its blocks
+    four smallest sizes from 4×4 pixels. A network of fewer than three sizes has four of its blocks
     instead, evenly spaced, the last one included.
     """
     found = map_layers(model, torch.zeros(2, *image_shape))
@@ -111,7 +116,7 @@ def stages_by_size(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple
     ends = list(last.values())[-STAGES:]
     if len(last) < 3:
         blocks = max(_siblings(list(found)), key=len)
-        ends = [blocks[len(blocks) * (n + 1) // STAGES - 1] for n in range(STAGES)]
+        ends = [blocks[-(-len(blocks) * (n + 1) // STAGES) - 1] for n in range(STAGES)]
     return tuple(Stage(end, end) for end in ends)
 
 

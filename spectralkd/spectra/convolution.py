@@ -11,7 +11,8 @@ ring measures is the average of the square. All three are here, for comparison w
 ``"eq6"``
     the square of the paper's Eq. 6;
 ``"eq7"``
-    the paper's Eq. 7 as printed: the same, but each interference term once instead of twice.
+    the paper's Eq. 7: the same, but each interference term once instead of twice. Its last cosine
+    is printed as cos(|k|/√2); here it is the cos(√2|k|) that Eq. 6 gives.
 
 Frequencies are in cycles/pixel; the paper's |k| is 2π times that.
 """
@@ -34,6 +35,8 @@ Prediction = Literal["exact", "eq6", "eq7"]
 
 def kernel_transform(kernel: Tensor, height: int, width: int) -> Tensor:
     """W̃(k) of Eq. 5: the transform of a kernel zero-padded to H×W, its center at the origin.
+
+    With torch's sign, exp(-i k·x), where Eq. 5 has exp(i k·x): the conjugate, for real kernels.
 
     Args:
         kernel: (..., k, k) real, k odd and at most H and W.

@@ -19,17 +19,18 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
     shell correlation of volumes.
 
     Args:
-        x, y: (..., H, W) real floating-point maps whose shapes broadcast; H and W are equal.
-        eps: least ring power, relative to the mean over the map's rings. Below it, a ring's
-            correlation tends to 0: the rings of a constant map hold rounding errors only. A map
-            of zeros correlates 0, with gradient 0.
+        x, y: (..., H, W) real floating-point maps of one size, whose shapes broadcast.
+        eps: least ring power, relative to the mean over the map's rings, above 0. Below it, a
+            ring's correlation tends to 0: the rings of a constant map hold rounding errors only.
+            A map of zeros correlates 0, with gradient 0.
 
     Returns:
         (..., R) correlations at ``ring_frequencies(H, W)``. Element 0, DC, has a single real
         mode and is ±1, unless it is below ``eps``.
 
     Raises:
-        TypeError, ValueError: as ``radial_power``, or the sizes of the maps differ.
+        TypeError, ValueError: as ``radial_power``; the sizes of the maps differ or their shapes do
+            not broadcast; ``eps`` is not positive.
     """
     check_maps("x", x)
     check_maps("y", y)
@@ -37,8 +38,15 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
         raise ValueError(
             f"y: expected maps of size {tuple(x.shape[-2:])} as x, got {tuple(y.shape[-2:])}"
         )
+    if not eps > 0:
+        raise ValueError(f"eps: expected a number above 0, got {eps}")
     height, width = x.shape[-2:]
-    shape = torch.broadcast_shapes(x.shape, y.shape)
+    try:
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"y: expected a shape that broadcasts with x's {tuple(x.shape)}, got {tuple(y.shape)}"
+        ) from None
     dtype = torch.promote_types(x.dtype, y.dtype)
     flat_x, flat_y = (m.to(dtype).expand(shape).reshape(-1, height, width) for m in (x, y))
     pieces = []

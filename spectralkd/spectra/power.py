@@ -116,7 +116,7 @@ class RadialPowerSpectrum(Metric):
 
     Power is averaged over channels first, then over images, in float64. Take its logarithm
     afterwards: the mean logarithm of single Gaussian modes is lower by 0.58. State is summed
-    over processes, so that several give the same result as one.
+    over processes, each of which needs a batch, so that several give the same result as one.
 
     Args:
         ring, window: as ``radial_power``.
@@ -173,7 +173,7 @@ class RadialPowerSpectrum(Metric):
                 before. The state is then what it was.
         """
         check_maps("maps", maps)
-        if maps.ndim != 4 or maps.shape[1] == 0:
+        if maps.ndim != 4:
             raise ValueError(f"maps: expected (N, C, H, W), got shape {tuple(maps.shape)}")
         if self.pool > 1:
             if min(maps.shape[-2:]) < 4 * self.pool:

@@ -75,7 +75,8 @@ def fit_power_law(
 
     Raises:
         ValueError: shapes differ; the band is not one of 0 <= low < high or holds fewer than 3
-            rings; a power or standard error in it is not positive and finite.
+            rings; a power or standard error in it is not positive and finite, or too large or
+            too small to be squared.
     """
     frequency, power = _vector("frequency", frequency), _vector("power", power)
     x, y, inside = _in_band("frequency", frequency, "power", power, band, "rings")
@@ -112,7 +113,7 @@ def fit_correlation_law(
 
     Raises:
         ValueError: shapes differ; the band is not one of 0 <= low < high or holds fewer than 3
-            distances; a value in it is not finite; the exponent is -2.
+            distances; a value in it is not finite or too large to be squared; the exponent is -2.
     """
     if exponent == -2:
         raise ValueError("exponent: expected any number but -2, where C2 r^-(2+α) is constant")
@@ -133,7 +134,13 @@ def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float, float, fl
     residual = float((weight * (y - intercept - slope * x).square()).sum())
     variation = float((weight * (y - mean_y).square()).sum())
     r_squared = 1 - residual / variation if variation > 0 else 1.0
-    return float(slope), float(intercept), r_squared, residual, float(spread)
+    found = float(slope), float(intercept), r_squared, residual, float(spread)
+    if not (all(map(math.isfinite, found)) and spread > 0):
+        raise ValueError(
+            f"band: expected values in it that differ and whose squares float64 can hold, got "
+            f"{x.tolist()} and {y.tolist()}"
+        )
+    return found
 
 
 def _vector(name: str, values: Tensor) -> Tensor:
@@ -153,9 +160,10 @@ def _in_band(
     check_band(band)
     low, high = band
     inside = (x >= low) & (x < high) & (x > 0)
-    if inside.sum() < 3:
+    count = len(x[inside].unique())
+    if count < 3:
         raise ValueError(
-            f"band: expected at least 3 {what} in [{low:g}, {high:g}), got {int(inside.sum())} "
+            f"band: expected at least 3 {what} in [{low:g}, {high:g}), got {count} "
             f"of {', '.join(f'{v:.3g}' for v in x.tolist())}"
         )
     return x[inside], y[inside], inside

@@ -120,8 +120,8 @@ class Rings(nn.Module):
             maps: (N, H, W) in the precision of this module.
 
         Returns:
-            (N, K), the modes of the half plane in ``rfft2``'s order. The scalar product of two
-            such vectors over the numbers of a ring is the ring's cross power, up to a factor.
+            (N, K), the modes of the half plane in ``rfft2``'s order. The product of two such
+            vectors, summed with ``weight`` over the numbers of a ring, is the mean cross power.
         """
         return torch.view_as_real(torch.fft.rfft2(maps)).flatten(1)
 
