@@ -200,6 +200,8 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
     alone = run("train", "demo", "--student", "--run", "alone", *TINY, cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     table = run("table", "teacher", "kd", "alone", "--style", "markdown", cwd=tmp_path)
+    whole = run("table", ".", "--style", "markdown", cwd=tmp_path)  # a folder of runs
+    assert whole.stdout == table.stdout
     cells = [[cell.strip() for cell in line.split("|")] for line in table.stdout.splitlines()]
     assert [row[2] for row in cells[2:]] == ["teacher", "baseline", "kd"]
     assert "temperature=3.0" in cells[4][4]
@@ -217,7 +219,9 @@ def test_methods_are_summed_by_plus() -> None:
     assert found["kd"] == {"temperature": 3.0}
     assert found["spectral"] == {"teacher_map": "identity"}
     assert found["own.file:LogitMSE"] == {"weight": 2.0}
-    with pytest.raises(ValueError, match=r"expected method.name=value with one of kd, at, got 'te"):
+    own = values.parse_options("own_parts:LogitMSE", ["weight=0.5"], ["own_parts:LogitMSE"])
+    assert own == {"weight": 0.5}
+    with pytest.raises(ValueError, match=r"a name among kd.temperature, .*at.weight .*got 'te"):
         values.parse_options("kd+at", ["temperature=3"], ["kd+at"])
 
 

@@ -82,7 +82,7 @@ def test_numbers_that_cannot_be_are_refused(tmp_path: Path) -> None:
         run_demo(recipe, tmp_path, seeds=0)
 
 
-def test_a_difference_is_judged_by_the_spread_of_the_seeds() -> None:
+def test_a_difference_is_judged_over_the_seeds() -> None:
     errors = {
         "teacher": [10.0, 10.0, 10.0],
         "student alone": [30.0, 31.0, 32.0],
@@ -91,11 +91,12 @@ def test_a_difference_is_judged_by_the_spread_of_the_seeds() -> None:
     }
     teacher, spectral, kd, versus = differences(measured(errors))
     assert "21.0 points better" in teacher
-    assert "20.0 to 22.0 over 3 seeds; standard deviation 1.0: beyond" in teacher
+    # By hand: Student's t of 2 degrees is 4.303, the deviation 1.
+    assert "20.0 to 22.0 over 3 seeds; 95 % interval of the mean 18.5 to 23.5" in teacher
     assert "3.7 points better" in spectral
-    assert "within twice the spread" in spectral
+    assert "interval of the mean -10.5 to 17.8" in spectral
     assert "10.2 points worse" in kd
-    assert "beyond" in kd
+    assert "-10.9 to -9.4" in kd
     assert versus.startswith("student, kd: 13.8 points worse than student, spectral")
     (one, *_) = differences(measured({name: values[:1] for name, values in errors.items()}))
     assert one == "teacher: 20.0 points better than student alone"

@@ -134,7 +134,7 @@ def test_settings_are_in_their_range_or_refused_by_name(name: str, value: Any) -
     try:
         recipe = get_recipe("demo", **{name: value})
     except (ValueError, TypeError) as error:
-        assert str(error).startswith(f"{name}: expected") or name == "drops"
+        assert str(error).startswith(f"{name}: expected")
     else:
         json.dumps(vars(recipe))
         assert not isinstance(value, float) or math.isfinite(value)

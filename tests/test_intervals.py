@@ -60,10 +60,13 @@ def test_the_figure_shows_each_arm_against_the_reference() -> None:
     assert means.error_x.array == pytest.approx([(high - low) / 2])
     with pytest.raises(ValueError, match="reference: expected one of .*got 'kd'"):
         differences_figure(arms, "kd")
+    with pytest.raises(ValueError, match="arms: expected one with a seed of a's, .0., got"):
+        differences_figure({"a": {0: 1.0}, "b": {1: 1.0}}, "a")
 
 
 def record(row: str, seed: int, error: float, **changes: Any) -> dict[str, Any]:
-    recipe = {"teacher_model": "t", "student_model": "s", "holdout": 0, "seed": seed} | changes
+    recipe = {"teacher_model": "t", "student_model": "s", "holdout": 0, "seed": seed}
+    recipe |= {"preset": "heo"} | changes
     lines = [{"top1_error": 99.0}, {"top1_error": error}]
     return {"row": row, "config": {"recipe": recipe}, "metrics": lines, "agreement": {}}
 
@@ -76,6 +79,7 @@ def test_the_table_takes_last_errors_on_validation_images() -> None:
         "d": record("spectral", 1, 41.0),
         "e": record("spectral", 2, 90.0, holdout=5000),
         "f": record("kd", 5, 45.0),
+        "z": record("overhaul", 0, 50.0, preset="paper"),
         "g": {"row": "teacher", "config": {"recipe": None}},
     }
     assert last_values(records)["t", "s"]["spectral"] == {0: 39.0, 1: 41.0}

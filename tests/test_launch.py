@@ -95,6 +95,19 @@ def test_what_would_go_wrong_is_said_before(
         start(both)
 
 
+def test_a_recipe_that_the_command_line_cannot_say_is_not_started(tmp_path: Path) -> None:
+    (says,) = obstacles(Launch(tmp_path / "r", get_recipe("demo", drops=()), "student"))
+    assert says == "drops: expected at least one, got none; drop_factor 1 keeps the rate"
+
+
+def test_the_length_of_a_run_counts_all_its_phases(tmp_path: Path) -> None:
+    recipe = get_recipe("demo", epochs=2, teacher_model="wrn10_1", **TINY)
+    options = {"paraphraser_epochs": 3}
+    run = api.distill(recipe, tmp_path / "ft", method="ft", options=options, progress=False)
+    state = run_state(run.path)
+    assert (state.epochs, state.total) == (5, 5)
+
+
 def test_what_one_should_know_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     said = cautions(Launch(tmp_path / "x", get_recipe("c", root=str(tmp_path))))

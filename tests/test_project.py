@@ -38,7 +38,8 @@ LEVELS = [
     {"training"},
     {"figures"},
     {"widgets"},
-    {"reproduction", "bench"},
+    {"reproduction"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]

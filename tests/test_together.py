@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from spectralkd.cli.app import app
-from spectralkd.data.photos import photos
 from spectralkd.losses.distiller import Distiller, share_teacher
 from spectralkd.models import create_model
 from spectralkd.training.api import StudentRun, distill, distill_together
@@ -126,6 +125,8 @@ def test_stopped_runs_and_runs_that_are_behind_catch_up(
         work(students(tmp_path), 3)
     with pytest.raises(Stopped):
         work(students(tmp_path)[1:3], 2)
+    with pytest.raises(Stopped):  # while the others catch up with the two
+        work(students(tmp_path), 1)
     work(students(tmp_path), None)
     for method in METHODS:
         assert equal(Run(tmp_path / method), alone[method]), method
@@ -183,11 +184,36 @@ def test_each_student_draws_its_own_random_numbers(teacher: Path, tmp_path: Path
 
 def test_one_run_that_fails_does_not_take_the_others_with_it(teacher: Path, tmp_path: Path) -> None:
     wild = StudentRun(tiny(), tmp_path / "wild", "at", {"weight": 1e38})
-    calm = StudentRun(tiny(), tmp_path / "calm", "at")
-    with pytest.raises(FloatingPointError, match="wild: epoch 1 of .* is not finite"):
-        distill_together([wild, calm], teacher, progress=False)
-    assert Run(calm.run).finished
+    other = StudentRun(tiny(seed=1), tmp_path / "other", "at", {"weight": 1e38})
+    calm = [StudentRun(tiny(seed=n), tmp_path / f"calm-{n}", "at") for n in (0, 1)]
+    says = "wild: epoch 1 of .* is not finite.*; .*other: epoch 1 of .* is not finite"
+    with pytest.raises(FloatingPointError, match=says):
+        distill_together([wild, calm[0], other, calm[1]], teacher, progress=False)
+    assert all(Run(student.run).finished for student in calm)
     assert not Run(wild.run).finished
+
+
+def test_one_run_that_fails_at_a_stop_does_not_cost_the_others_their_state(
+    teacher: Path, tmp_path: Path
+) -> None:
+    wild = StudentRun(tiny(), tmp_path / "wild", "at", {"weight": 1e38})
+    calm = StudentRun(tiny(), tmp_path / "calm", "at")
+    says = "calm: stopped; .* resumes it; .*wild: epoch 1 of .* is not finite"
+    steps = iter([False, False, True])
+    with pytest.raises(Stopped, match=says):
+        distill_together([wild, calm], teacher, progress=False, stop=lambda: next(steps))
+    assert list(Path(calm.run).glob("checkpoint*.pt"))
+    assert not list(Path(wild.run).glob("checkpoint*.pt"))
+
+
+def test_the_recipe_sets_the_weights_of_the_paper_s_loss_alone(tmp_path: Path) -> None:
+    def options(method: str, **own: Any) -> dict[str, Any]:
+        return StudentRun(get_recipe("c", "heo"), tmp_path, method, own).all_options
+
+    assert options("spectral", gamma=3.0) == {"alpha": 1e-3, "beta": 1e-3, "gamma": 3.0}
+    assert options("overhaul") == {"alpha": 1e-3}
+    assert options("dkd") == options("focal") == {}  # whose α and β are others
+    assert options("dkd+overhaul") == {"dkd": {}, "overhaul": {"alpha": 1e-3}}
 
 
 def test_recipes_of_two_teachers_are_refused(teacher: Path, tmp_path: Path) -> None:
@@ -211,4 +237,3 @@ def test_several_methods_and_seeds_on_the_command_line(teacher: Path, tmp_path: 
     configs = {name: Run(run / name).read_config() for name in names}
     assert configs["at-1"]["options"]["weight"] == 10
     assert {config["recipe"]["seed"] for config in configs.values()} == {0, 1}
-    assert photos().classes

@@ -316,9 +316,9 @@ def test_layers_of_any_two_networks_are_paired_and_kept_in_the_configuration(
     config = run.read_config()
     assert config["layers"] == [list(pair) for pair in pairs]
     assert (config["layout"], config["resize"]) == ({"blocks.0": "tokens"}, "pool")
-    with pytest.raises(ValueError, match="resize was 'pool', now 'bilinear'|resize"):
+    with pytest.raises(ValueError, match="resize was 'pool', now 'bilinear'"):
         paired(layers=pairs, layout={"blocks.0": "tokens"}, resize="bilinear")
-    with pytest.raises(ValueError, match="layers"):
+    with pytest.raises(ValueError, match=r"\(layers was .*layout was "):
         paired(resize="pool")
 
 

@@ -536,6 +536,7 @@ def test_the_panel_finds_draws_saves_renames_and_removes_runs(tmp_path: Path) ->
 
 def test_a_run_in_use_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = {"a": "running", "b": "stopped", "b/teacher": "stopped"}
+    states |= {"d": "stopped", "d/kd-0": "running"}
     for name in states:
         (tmp_path / name).mkdir()
     monkeypatch.setattr(run_panel, "find_runs", lambda _: [tmp_path / name for name in states])
@@ -544,7 +545,11 @@ def test_a_run_in_use_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     panel = RunPanel(tmp_path)
     panel.new_name.value = "c"
-    for name, says in (("a", "a is running: stop it first"), ("b/teacher", "belongs to b")):
+    for name, says in (
+        ("a", "a is running: stop it first"),
+        ("b/teacher", "belongs to b"),
+        ("d", "d/kd-0 is running: stop it first"),
+    ):
         panel.chosen.value = name
         panel.rename_button.click()
         assert says in panel.message.value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -11,9 +12,10 @@ from spectralkd.cli.signals import terminated
 from spectralkd.cli.values import best_device
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.reproduction.forecast import forecast
+from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.reproduction.records import Size
-from spectralkd.reproduction.study import RESULTS, run_study, study_state
+from spectralkd.reproduction.study import RESULTS, JobState, Status, run_study, study_state
 
 
 def study(
@@ -54,12 +56,21 @@ def study(
     ]
     print(format_table(("run", "step", "state", "epochs"), rows))
     counts = ", ".join(
-        f"{sum(s.status == status for s in states)} {status}"
-        for status in ("recorded", "unfinished", "missing", "waiting")
+        f"{sum(s.status == status for s in states)} {status}" for status in get_args(Status)
     )
-    print(f"\n{chosen} list: {counts}. spectralkd study --size {chosen} --minutes 9 continues it.")
-    hours = forecast(s.job for s in states if s.status != "recorded")
-    print(f"What is missing takes at least {hours:.1f} hours on this machine, judged by one step.")
+    print(f"\n{chosen} list: {counts}.")
+    missing = [s for s in states if s.status != "recorded"]
+    if missing:
+        print(
+            f"What is missing takes at least {forecast(map(_rest, missing)):.1f} hours on this "
+            f"machine, judged by one step; the same command with --minutes 9 continues it."
+        )
+
+
+def _rest(state: JobState) -> Job:
+    """A job with the epochs that are left of it."""
+    recipe = state.job.recipe
+    return replace(state.job, recipe=replace(recipe, epochs=max(1, recipe.epochs - state.epochs)))
 
 
 def table(

@@ -14,6 +14,7 @@ from spectralkd.cli.values import parse_layouts, parse_options, parse_pairs
 from spectralkd.losses import METHODS
 from spectralkd.losses.distiller import given
 from spectralkd.losses.taps import Resize
+from spectralkd.reproduction.paper_tables import own_options
 from spectralkd.training import api
 from spectralkd.training.accelerator import is_main_process
 from spectralkd.training.recipes import Recipe, recipe_options
@@ -34,7 +35,7 @@ def train(
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
     role: Literal["teacher", "student"] = "student" if student else "teacher"
-    api.check_students([api.StudentRun(recipe, run)])  # a name that is not used yet is right, too
+    api.check_students([api.StudentRun(recipe, run)])  # also names that only a later command uses
     _report(api.train(recipe, run, role=role, tracker=tracker, stop=terminated()))
 
 
@@ -137,18 +138,9 @@ def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
     """Method, options and layers in the settings of a run; defaults where none was distilled."""
     if settings.get("role") != "distill":
         settings = {}
-    own = _unlike(settings.get("options", {}), settings.get("recipe", {}))
+    own = own_options(settings.get("options", {}), settings.get("recipe", {}))
     places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
     return {"method": settings.get("method", "spectral"), "options": own, **places}
-
-
-def _unlike(options: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-    """The options of a method that it does not have from its recipe, which may change."""
-    return {
-        name: _unlike(value, recipe) if isinstance(value, dict) else value
-        for name, value in options.items()
-        if name not in recipe or value != recipe[name]
-    }
 
 
 def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any, cast
 import torch
 
 from spectralkd.checks import check_choice
-from spectralkd.losses import find_method
-from spectralkd.losses.base import method_options
+from spectralkd.losses.sum import typed_options
 from spectralkd.models.layout import Layout, Layouts
 from spectralkd.training.recipes import parse_value
 
@@ -72,26 +71,17 @@ def parse_options(method: str, given: list[str], methods: list[str]) -> dict[str
 
 
 def _own_options(method: str, given: list[str]) -> dict[str, Any]:
-    """``name=value`` as the types of the method's defaults; of a sum, ``method.name=value``."""
-    if "+" in method:
-        own: dict[str, list[str]] = {part: [] for part in method.split("+")}
-        for text in given:
-            place, equals, value = text.partition("=")
-            part, _, name = place.rpartition(".")
-            if part not in own:
-                raise ValueError(
-                    f"option: expected method.name=value with one of {', '.join(own)}, got {text!r}"
-                )
-            own[part].append(f"{name}{equals}{value}")
-        return {part: _own_options(part, texts) for part, texts in own.items()}
-    defaults = method_options(find_method(method))
+    """``name=value`` as the types of the method's options; of a sum, ``method.name=value``."""
+    known = typed_options(method)
     options: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals or name not in defaults:
+        if not equals or name not in known:
             raise ValueError(
-                f"option: expected name=value with a name among "
-                f"{', '.join(defaults) or 'none'} for {method}, got {text!r}"
+                f"option: expected name=value with a name among {', '.join(known) or 'none'} for "
+                f"{method}, got {text!r}"
             )
-        options[name] = parse_value(name, type(defaults[name]), value)
+        part, _, own = name.rpartition(".")
+        place = options.setdefault(part, {}) if part else options
+        place[own] = parse_value(name, known[name][0], value)
     return options

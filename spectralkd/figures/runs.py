@@ -12,7 +12,7 @@ from spectralkd.figures.style import COLORS, layout, look, mode, slots
 
 _NO_TERMS = {
     *("phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"),
-    *("gradients", "runs", "images_per_second"),
+    *("gradients", "runs", "epochs", "images_per_second"),
 }
 
 

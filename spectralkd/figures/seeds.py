@@ -33,7 +33,7 @@ def differences_figure(
         title: above the figure; default: none.
 
     Raises:
-        ValueError: there is no arm of that name.
+        ValueError: there is no arm of that name, or no other one with a seed of its own.
     """
     if reference not in arms:
         raise ValueError(f"reference: expected one of {sorted(arms)}, got {reference!r}")
@@ -43,6 +43,10 @@ def differences_figure(
         for name, values in arms.items()
         if name != reference and set(values) & set(base)
     }
+    if not others:
+        raise ValueError(
+            f"arms: expected one with a seed of {reference}'s, {sorted(base)}, got {sorted(arms)}"
+        )
     means = {name: interval(list(differences.values())) for name, differences in others.items()}
     order = sorted(others, key=lambda name: means[name].mean, reverse=True)  # the best on top
     figure = go.Figure()

@@ -53,6 +53,12 @@ def plot_spectra(
         scale = float(spectrum.power[1]) if normalize else 1.0
         k, power = spectrum.frequency[1:], spectrum.power[1:] / scale
         error = 2 * torch.nan_to_num(spectrum.stderr[1:]) / scale
+        label, ends = name, torch.empty(0, dtype=torch.float64)
+        law = ends
+        if fit := (fits or {}).get(name):
+            label = f"{name}: α = {fit.exponent:.2f} ± {fit.stderr:.2f}"
+            ends = torch.tensor([max(fit.band[0], float(k[0])), fit.band[1]], dtype=torch.float64)
+            law = fit(ends) / scale
         figure.add_trace(
             _band(k, (power - error).clamp_min(power / 1e3), power + error, color, name)
         )
@@ -60,7 +66,7 @@ def plot_spectra(
             go.Scatter(
                 x=k.numpy(),
                 y=power.numpy(),
-                name=name,
+                name=label,
                 legendgroup=name,
                 mode=mode(len(k)),
                 **look(tint, dash),
@@ -69,6 +75,8 @@ def plot_spectra(
         )
         figure.add_trace(
             go.Scatter(
+                x=ends.numpy(),
+                y=law.numpy(),
                 legendgroup=name,
                 showlegend=False,
                 mode="lines",
@@ -76,7 +84,6 @@ def plot_spectra(
                 hoverinfo="skip",
             )
         )
-    _draw_fits(figure, spectra, fits or {}, normalize)
     ring = rings.pop()
     label = f"{_POWER[ring]}<br>({'first ring = 1' if normalize else _UNITS[ring]})"
     frequency_axis(figure)
@@ -84,25 +91,6 @@ def plot_spectra(
     figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
     figure.update_layout(**layout(title))
     return figure.update_layout(margin_l=95)
-
-
-def _draw_fits(
-    figure: go.Figure,
-    spectra: Mapping[str, Spectrum],
-    fits: Mapping[str, PowerLaw],
-    normalize: bool,
-) -> None:
-    for number, (name, spectrum) in enumerate(spectra.items()):
-        curve, line = figure.data[3 * number + 1], figure.data[3 * number + 2]
-        fit = fits.get(name)
-        if fit is None:
-            curve.name, line.x, line.y = name, [], []
-            continue
-        scale = float(spectrum.power[1]) if normalize else 1.0
-        low = max(fit.band[0], float(spectrum.frequency[1]))
-        ends = torch.tensor([low, fit.band[1]], dtype=torch.float64)
-        curve.name = f"{name}: α = {fit.exponent:.2f} ± {fit.stderr:.2f}"
-        line.x, line.y = ends.numpy(), (fit(ends) / scale).numpy()
 
 
 def _band(x: Tensor, low: Tensor, high: Tensor, color: str, group: str) -> go.Scatter:

@@ -92,8 +92,10 @@ class Method(nn.Module):
         needs_margins: whether the method uses the margins of the teacher's maps.
         needs_image_gradient: whether logits are differentiated with respect to the images.
         phases: the parts of training, in order; the last one follows the recipe.
+        of_recipe: options that are fields of a recipe, which sets them in a run.
     """
 
+    of_recipe: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[StageMap | None] = None
     needs_teacher: ClassVar[bool] = True
     needs_margins: ClassVar[bool] = False

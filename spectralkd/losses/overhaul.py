@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Overhaul(Method):
             and 1e-5.
     """
 
+    of_recipe: ClassVar[tuple[str, ...]] = ("alpha",)
     reads = "pre_relu"
     needs_margins = True
     alpha: Annotated[float, Range(0)] = 1e-3

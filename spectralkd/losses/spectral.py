@@ -55,6 +55,7 @@ class Spectral(Overhaul):
         ValueError: an unknown choice, or (when built) maps below 4×4 pixels.
     """
 
+    of_recipe = ("alpha", "beta", "gamma")
     alpha: Annotated[float, Range(0)] = 1e-4
     beta: Annotated[float, Range(0)] = 1e-4
     gamma: Annotated[float, Range(0)] = 1e-2

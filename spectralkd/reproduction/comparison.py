@@ -12,13 +12,14 @@ from spectralkd.reproduction.records import Record
 
 
 def last_values(
-    records: Mapping[str, Record], key: str = "top1_error"
+    records: Mapping[str, Record], key: str = "top1_error", *, preset: str = "heo"
 ) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
     """The last epoch's value of each student that was evaluated on the validation images.
 
     Args:
         records: as ``records.read_records`` gives them.
         key: of a line of metrics.
+        preset: of the recipes.
 
     Returns:
         By (teacher, student), then by row, then by seed.
@@ -28,6 +29,8 @@ def last_values(
         recipe = record["config"].get("recipe")
         if not recipe or recipe["holdout"] or "agreement" not in record:
             continue
+        if recipe["preset"] != preset:
+            continue
         pair = recipe["teacher_model"], recipe["student_model"]
         row = found[pair].setdefault(record["row"], {})
         row[recipe["seed"]] = record["metrics"][-1][key]
@@ -35,7 +38,11 @@ def last_values(
 
 
 def comparison_table(
-    records: Mapping[str, Record], reference: str = "overhaul", style: Style = "text"
+    records: Mapping[str, Record],
+    reference: str = "overhaul",
+    style: Style = "text",
+    *,
+    preset: str = "heo",
 ) -> str:
     """Errors of each pair of networks, and differences from one arm seed by seed.
 
@@ -43,6 +50,7 @@ def comparison_table(
         records: as ``records.read_records`` gives them.
         reference: row from which differences are taken.
         style: as ``format_table``.
+        preset: of the recipes.
 
     Returns:
         A row for each pair of networks and arm, arms in the order of their means: top-1 error in
@@ -50,7 +58,9 @@ def comparison_table(
     """
     header = ("teacher → student", "arm", "top-1 error (%)", f"minus {reference} (points)")
     rows = []
-    for (teacher, student), arms in sorted(last_values(records).items(), reverse=True):
+    for (teacher, student), arms in sorted(
+        last_values(records, preset=preset).items(), reverse=True
+    ):
         means = {row: interval(list(errors.values())) for row, errors in arms.items()}
         for row in sorted(means, key=lambda row: means[row].mean):
             difference = "–"

@@ -14,6 +14,7 @@ from torch import nn
 
 from spectralkd.analysis.activations import activation_spectra, image_spectrum
 from spectralkd.analysis.agreement import StageAgreement, stage_agreement
+from spectralkd.analysis.intervals import interval
 from spectralkd.data import Split, load_data
 from spectralkd.data.images import ImageArray, ImageData
 from spectralkd.figures import report
@@ -160,25 +161,20 @@ def seeds_table(demo: Demo, style: Style = "text") -> str:
 
 
 def differences(demo: Demo) -> list[str]:
-    """Every network against the student alone, and further methods against the first one.
-
-    With three seeds or more, a difference counts as larger than the spread if its mean is more
-    than twice the standard deviation, over seeds, of the difference at one seed.
-    """
+    """Every network against the student alone, and further methods against the first one."""
     students = [name for name in demo.errors if name not in (TEACHER, ALONE)]
     pairs = [(name, ALONE) for name in (TEACHER, *students)]
     pairs += [(name, students[0]) for name in students[1:]]
     said = []
     for name, other in pairs:
         points = [b - a for a, b in zip(demo.errors[name], demo.errors[other], strict=True)]
-        mean = statistics.mean(points)
-        text = f"{name}: {abs(mean):.1f} points {'better' if mean >= 0 else 'worse'} than {other}"
-        if len(points) > 2:
-            spread = statistics.stdev(points)
-            within = "beyond" if abs(mean) > 2 * spread else "within"
+        mean = interval(points)
+        word = "better" if mean.mean >= 0 else "worse"
+        text = f"{name}: {abs(mean.mean):.1f} points {word} than {other}"
+        if len(points) > 1:
             text += (
-                f" ({min(points):.1f} to {max(points):.1f} over {len(points)} seeds; standard "
-                f"deviation {spread:.1f}: {within} twice the spread)"
+                f" ({min(points):.1f} to {max(points):.1f} over {len(points)} seeds; 95 % "
+                f"interval of the mean {mean.low:.1f} to {mean.high:.1f})"
             )
         said.append(text)
     return said

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.reproduction.records import Record
+from spectralkd.training.launch import find_runs, named_options
 from spectralkd.training.recipes import FREE_FIELDS, RECIPES, get_recipe
 from spectralkd.training.run_folder import Run
 
@@ -111,33 +112,46 @@ def record_table(
         style: as ``results_table``.
 
     Returns:
-        A row a method, a column a setup that has a record: the median of the last errors and,
-        of several seeds, their range and number. For ``full`` records the paper's error stands
-        before it; ``small`` ones have nothing in the paper to be compared with.
+        A row a method, a column a setup that has a record, and a pair of networks where a setup
+        has several: the median of the last errors and, of several seeds, their range and number.
+        For ``full`` records the paper's error stands before it; others have nothing in the paper
+        to be compared with.
     """
-    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
-    sizes = {record["size"] for record in records.values()}
+    cells: dict[tuple[str, _Column], list[float]] = defaultdict(list)
+    teachers: dict[str, list[float]] = defaultdict(list)
+    full = {record["size"] for record in records.values()} == {"full"}
+    columns = set()
     for record in records.values():
         recipe = record["config"].get("recipe")
-        if recipe and recipe["preset"] == preset and not recipe["holdout"]:
-            errors = cells[record["row"], recipe["setup"]]
-            errors.append(record["metrics"][-1]["top1_error"])
-    setups = sorted({setup for row, setup in cells if row != "teacher"})
-    if sizes == {"full"}:
-        setups = sorted({*setups, *(setup for _, setup in cells)})
+        if not recipe or recipe["preset"] != preset or recipe["holdout"]:
+            continue
+        column = _Column(recipe["setup"], recipe["teacher_model"], recipe["student_model"])
+        is_teacher = record["row"] == "teacher"
+        errors = teachers[column.teacher] if is_teacher else cells[record["row"], column]
+        errors.append(record["metrics"][-1]["top1_error"])
+        if full or not is_teacher:
+            columns.add(column)
+    for column in columns:
+        cells["teacher", column] = teachers.get(column.teacher, [])
+    ordered = sorted(columns)
     rows = []
     for method in (*TABLE_2, "spectral paper weights"):
-        if not any((method, setup) in cells for setup in setups):
-            continue
-        row = [method]
-        for setup in setups:
-            measured = _cell(cells.get((method, setup), []))
-            known = f"{published(setup, method)} / " if sizes == {"full"} else ""
-            row.append(f"{known}{measured}")
-        rows.append(row)
-    before = "paper / measured, " if sizes == {"full"} else ""
-    header = ("method", *(f"{before}setup {setup}" for setup in setups))
+        measured = [cells.get((method, column), []) for column in ordered]
+        if any(measured):
+            known = [f"{published(c.setup, method)} / " if full else "" for c in ordered]
+            rows.append([method, *map(str.__add__, known, map(_cell, measured))])
+    setups = Counter(column.setup for column in ordered)
+    header = ["method"]
+    for setup, teacher, student in ordered:
+        networks = f", {teacher} → {student}" if setups[setup] > 1 else ""
+        header.append(f"{'paper / measured, ' if full else ''}setup {setup}{networks}")
     return format_table(header, rows, style)
+
+
+class _Column(NamedTuple):
+    setup: str
+    teacher: str
+    student: str
 
 
 def _cell(errors: list[float]) -> str:
@@ -154,9 +168,7 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
     groups: dict[tuple[str, str, str, tuple[str, ...]], Group] = {}
     seen: dict[Any, set[int]] = defaultdict(set)
     unfinished = []
-    for path in paths:
-        if not (Path(path) / "config.json").is_file():
-            raise FileNotFoundError(f"runs: expected folders of runs, got {str(path)!r}")
+    for path in _run_folders(paths):
         run = Run(path)
         config, lines = run.read_config(), run.read_metrics()
         if not run.finished:
@@ -166,7 +178,8 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
         last = run.last_metrics()
         recipe = config["recipe"]
         method = "teacher" if config["role"] == "teacher" else config["method"]
-        key = (recipe["setup"], method, recipe["preset"], changes_of(config))
+        setup = "custom" if config["role"] == "custom" else recipe["setup"]
+        key = (setup, method, recipe["preset"], changes_of(config))
         group = groups.setdefault(key, Group(*key, [], []))
         if recipe["seed"] in seen[key]:
             raise ValueError(f"runs: {path} repeats seed {recipe['seed']} of {' '.join(key[:3])}")
@@ -181,10 +194,22 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
     return ordered, unfinished
 
 
+def _run_folders(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """Folders of runs; a folder of such folders stands for the runs in it."""
+    for path in map(Path, paths):
+        inside = [path] if (path / "config.json").is_file() else find_runs(path)
+        runs = [run for run in inside if (run / "config.json").is_file()]
+        if not runs:
+            raise FileNotFoundError(
+                f"runs: expected folders of runs, or of several runs, got {str(path)!r}"
+            )
+        yield from runs
+
+
 def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
     """Settings of a run that differ from its preset, seed and folders aside."""
     recipe = config["recipe"]
-    if recipe["setup"] not in RECIPES:
+    if config["role"] == "custom" or recipe["setup"] not in RECIPES:
         return (config["network"],)
     plain = vars(get_recipe(recipe["setup"], recipe["preset"]))
     ignored = {*FREE_FIELDS, "seed"}
@@ -193,12 +218,18 @@ def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
         for name, value in recipe.items()
         if name not in ignored and value != _as_json(plain[name])
     }
-    options = {
-        name: value
-        for name, value in config["options"].items()
+    options = named_options(own_options(config["options"], recipe))
+    paired = {name: config[name] for name in ("layers", "layout", "resize") if name in config}
+    return tuple(f"{name}={value}" for name, value in {**changed, **options, **paired}.items())
+
+
+def own_options(options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a method, or of a sum's methods, that it does not have from its recipe."""
+    return {
+        name: own_options(value, recipe) if isinstance(value, Mapping) else value
+        for name, value in options.items()
         if name not in recipe or value != recipe[name]
     }
-    return tuple(f"{name}={value}" for name, value in {**changed, **options}.items())
 
 
 def published(setup: str, method: str) -> str:

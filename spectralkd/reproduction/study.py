@@ -126,7 +126,8 @@ def run_study(
         except Stopped as stopped:
             report(str(stopped))
             break
-        except InUse:  # another study works on it: the next job
+        except InUse as error:  # another study works on it: the next job
+            report(str(error))
             continue
         except FloatingPointError as error:
             report(str(error))
@@ -221,7 +222,7 @@ def _save_weights(run: Run, folder: Path, name: str, record: Record, data: Image
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    about = {name: record[name] for name in ("name", "size", "config")}
+    about = {key: record[key] for key in ("name", "size", "config")}
     errors = evaluate(model, data)._asdict()
     save_half(model, folder / f"{network}-{name}.safetensors", about | errors)
 

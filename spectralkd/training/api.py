@@ -39,17 +39,13 @@ MARGIN_IMAGES = 256
 # Options of a method that are fields of the recipe.
 RECIPE_OPTIONS = ("alpha", "beta", "gamma")
 
+_DATA = ("data", "root", "image_size", "train_images", "validation_images", "holdout")
+
 # Fields of a recipe that ``fit`` does not use: networks, data and loss are passed to it.
-_NOT_FITTED = (
-    *("data", "root", "image_size", "train_images", "validation_images", "holdout"),
-    *("teacher_model", "student_model", *RECIPE_OPTIONS),
-)
+_NOT_FITTED = (*_DATA, "mixup", "teacher_model", "student_model", *RECIPE_OPTIONS)
 
 # What the batches that a student sees depend on, and how they pass through the networks.
-_BATCHES = (
-    *("data", "root", "image_size", "train_images", "validation_images", "holdout"),
-    *("batch_size", "seed", "precision", "compile"),
-)
+_BATCHES = (*_DATA, "batch_size", "seed", "precision", "compile")
 
 
 def train(
@@ -188,12 +184,11 @@ def distill_together(
     check_students(students)
     weights = _teacher_weights(Path(teacher), students[0].recipe.teacher_model)
     digest = file_digest(weights)
-    waiting: dict[tuple[Any, ...], list[tuple[StudentRun, Run, Accelerator, dict[str, Any]]]]
-    waiting = defaultdict(list)
+    waiting: dict[tuple[Any, ...], list[tuple[StudentRun, Run, dict[str, Any]]]] = defaultdict(list)
     runs = []
     for student in students:
         recipe = student.recipe
-        accelerator = make_accelerator(recipe, student.run, tracker)
+        make_accelerator(recipe, student.run, tracker)  # refuses what this machine has not
         options = student.all_options
         config = _config(recipe, "distill", recipe.student_model, student.method, options)
         config |= student.connection | {"teacher_sha256": digest}
@@ -201,18 +196,28 @@ def distill_together(
         runs.append(folder)
         if not folder.finished:
             batches = tuple(getattr(recipe, name) for name in _BATCHES)
-            waiting[batches].append((student, folder, accelerator, config))
+            waiting[batches].append((student, folder, config))
+    failures = []
     for group in waiting.values():
-        recipe, accelerator = group[0][0].recipe, group[0][2]
-        training, validation = _load_both(recipe, accelerator)
+        recipe = group[0][0].recipe
+        # Made for this group: accelerators of one process share their precision.
+        accelerators = [
+            make_accelerator(student.recipe, student.run, tracker) for student, *_ in group
+        ]
+        training, validation = _load_both(recipe, accelerators[0])
         teacher_model = create_model(recipe.teacher_model, len(training.classes))
         load_weights(teacher_model, weights)
         loops = []
-        for student, folder, accelerator, config in group:
+        for (student, folder, config), accelerator in zip(group, accelerators, strict=True):
             distiller = _distiller(student, teacher_model, training)
             loop = Loop(distiller, validation, student.recipe, folder, accelerator)
             loops.append((loop, config))
-        _run(loops, training, progress, stop)
+        try:
+            _run(loops, training, progress, stop)
+        except FloatingPointError as error:
+            failures.append(str(error))
+    if failures:
+        raise FloatingPointError("; ".join(failures))
     return runs
 
 
@@ -267,7 +272,7 @@ def fit(
         distiller: its student is trained in place, and has the trained weights also where the
             run was finished before.
         training, validation: see ``data``.
-        recipe: its networks, data set and loss weights are not used.
+        recipe: its networks, data set, mixup and loss weights are not used.
         run, tracker, progress, stop: as ``train``.
         name: of the student, for the run's configuration.
 
@@ -309,7 +314,7 @@ def _run(
     """Run loops to their ends, each with its configuration, in folders that are theirs alone."""
     accelerator = loops[0][0].accelerator
     for loop, _ in loops:
-        _try(loop)
+        _check_student(loop)
     with ExitStack() as stack:
         if accelerator.is_main_process:
             for loop, config in loops:
@@ -321,7 +326,7 @@ def _run(
             run_together(unfinished, training, mixup=mixup, progress=progress, stop=stop)
 
 
-def _try(loop: Loop) -> None:
+def _check_student(loop: Loop) -> None:
     """Refuse a network that does not take the images."""
     images, _ = next(iter(loop.validation.subset(1).batches(1)))
     try:

@@ -26,7 +26,13 @@ from spectralkd.checks import Range, check_choice, check_ranges
 from spectralkd.data.cifar import cifar_folder
 from spectralkd.losses.sum import make_method
 from spectralkd.training.lock import Holder, began, holder, locked, process_of
-from spectralkd.training.recipes import FREE_FIELDS, Recipe, recipe_changes
+from spectralkd.training.recipes import (
+    FREE_FIELDS,
+    Recipe,
+    get_recipe,
+    recipe_changes,
+    recipe_like,
+)
 from spectralkd.training.run_folder import Run, differences, read_json, write_whole
 
 Task = Literal["distill", "teacher", "student"]
@@ -131,6 +137,8 @@ def obstacles(launch: Launch) -> list[str]:
         )
     if launch.processes > 1 and _in_use(launch.port):
         found.append(f"port: {launch.port} is in use by another program; choose another")
+    if recipe.drops == () != get_recipe(recipe.setup, recipe.preset).drops:  # type: ignore[arg-type]
+        found.append("drops: expected at least one, got none; drop_factor 1 keeps the rate")
     if recipe.data == "imagefolder" and not (recipe.root and Path(recipe.root).is_dir()):
         found.append(f"root: expected the folder of the images, got {recipe.root!r}")
     if launch.task == "distill":
@@ -246,7 +254,8 @@ def run_state(run: str | Path) -> RunState:
         if (path / "config.json").is_file():
             folder = Run(path)
             total = folder.read_config()["recipe"]["epochs"]
-            epochs = len(folder.read_metrics())
+            lines = folder.read_metrics()
+            epochs, total = len(lines), lines[-1].get("epochs", total) if lines else total
             status = "finished" if folder.finished else "stopped"
         if holder(path) or _processes(path):
             status = "running"
@@ -332,9 +341,9 @@ def _as_launch(path: Path) -> Launch:
     about = _read_launch(path)
     try:
         settings = about["launch"]
-        recipe = settings["recipe"] | {"drops": tuple(settings["recipe"]["drops"])}
         teacher = Path(settings["teacher"]) if settings["teacher"] else None
-        return Launch(**settings | {"run": path, "recipe": Recipe(**recipe), "teacher": teacher})
+        recipe = recipe_like(settings)
+        return Launch(**settings | {"run": path, "recipe": recipe, "teacher": teacher})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path / 'launch.json'}: expected the settings of a launch, got {', '.join(about)} "
@@ -342,14 +351,14 @@ def _as_launch(path: Path) -> Launch:
         ) from error
 
 
-def _last_words(path: Path, lines: int = 40) -> str:
+def _last_words(path: Path) -> str:
     if not (path / "launch.log").is_file():
         return ""
     with (path / "launch.log").open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 20_000))
         text = log.read().decode(errors="replace")
     # A progress bar overwrites its line: what it wrote last is the line.
-    return "\n".join(line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:])
+    return "\n".join(line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-40:])
 
 
 def _changed(launch: Launch) -> list[str]:

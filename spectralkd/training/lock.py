@@ -58,7 +58,7 @@ def locked(folder: str | Path, *, stops: bool = False) -> Iterator[None]:
             _held.add(file)
             stack.callback(_close, file)
             end = time.monotonic() + _PATIENCE
-            while not _try(file, fcntl.LOCK_EX):
+            while not _flock(file, fcntl.LOCK_EX):
                 if time.monotonic() > end:
                     raise InUse(f"run: {path} is in use by {_words(_read(file))}; stop it first")
                 time.sleep(0.01)
@@ -77,7 +77,7 @@ def holder(folder: str | Path) -> Holder | None:
     """Who works in a folder now; None where nobody does, or can."""
     try:
         with (Path(folder) / LOCK).open("rb") as file:
-            free = _try(file.fileno(), fcntl.LOCK_SH)
+            free = _flock(file.fileno(), fcntl.LOCK_SH)
             return None if free else _read(file.fileno())
     except OSError:
         return None
@@ -116,7 +116,7 @@ def began(process: psutil.Process) -> float:
     return float(process.create_time() - start)
 
 
-def _try(file: int, kind: int) -> bool:
+def _flock(file: int, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

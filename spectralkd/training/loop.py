@@ -170,10 +170,14 @@ class Loop:
     def save(self) -> None:
         """Store a checkpoint, with the state of every process; all of them call it.
 
+        A run that has not gone on from its last checkpoint yet keeps that one.
+
         Raises:
             FloatingPointError: a term is not finite; the checkpoint before it stays.
             InUse: another process has taken the folder over.
         """
+        if self.state:
+            return
         self._check_finite()
         own = {"meter": self.meter.state_dict(), "rng": self.rng}
         processes = [own]
@@ -249,7 +253,7 @@ class Loop:
         line: dict[str, Any] = {"phase": self.phase.name, "epoch": at.epoch + 1, "lr": lr}
         line |= {"loss": sum(terms.values())} | terms
         line |= self._measured(at.epoch + 1)
-        line |= {"images_per_second": round(rate, 1), "runs": runs}
+        line |= {"images_per_second": round(rate, 1), "runs": runs, "epochs": sum(self.epochs)}
         if accelerator.is_main_process:
             check_unshared(self.folder.path)
             self.folder.append_metrics(line)

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -107,13 +108,16 @@ class Recipe:
         check_choice("precision", self.precision, Precision)
         check_choice("compile", self.compile, Compile)
         check_ranges(self)
-        if not all(0 < part < 1 for part in self.drops) or sorted(self.drops) != [*self.drops]:
-            raise ValueError(f"drops: expected growing fractions in (0, 1), got {self.drops}")
+        parts = self.drops
+        numbers = isinstance(parts, tuple) and all(isinstance(part, Real) for part in parts)
+        if not (numbers and all(0 < p < 1 for p in parts) and sorted(parts) == [*parts]):
+            raise ValueError(f"drops: expected growing fractions in (0, 1), got {parts!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("momentum: expected more than 0 where nesterov is used, got 0")
         for name in ("data", "root", "teacher_model", "student_model"):
             text = getattr(self, name)
-            if text is not None and (not str(text).strip() or "\0" in str(text)):
+            named = isinstance(text, str) and text.strip() and "\0" not in text
+            if text is not None and not named:
                 raise ValueError(f"{name}: expected a name, got {text!r}")
 
     def lr_at(self, epoch: int) -> float:
@@ -245,8 +249,9 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     place = place / "config.json" if place.is_dir() else place
     try:
         settings: dict[str, Any] = json.loads(place.read_text())
-        assert isinstance(settings["recipe"], dict)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if not isinstance(settings["recipe"], dict):
+            raise TypeError("no recipe")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"config: expected a run's folder, its config.json or a file that spectralkd recipe "
             f"--json prints, got {str(path)!r}"

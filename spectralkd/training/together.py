@@ -102,10 +102,10 @@ def run_together(
                 at += 1
                 bar.update(len(here))
                 if stopping:
-                    _stop(running)
+                    _stop(running, failures)
             bar.set_postfix_str(", ".join(loop.last for loop in loops))
     if failures:
-        raise next(iter(failures.values()))
+        raise FloatingPointError("; ".join(map(str, failures.values())))
 
 
 @cache
@@ -156,11 +156,15 @@ def _description(loops: Sequence[Loop]) -> str:
     return f"{several}{first.phase.name} {first.at.epoch + 1}/{first.epochs[first.at.phase]}"
 
 
-def _stop(loops: Sequence[Loop]) -> None:
-    unfinished = [loop for loop in loops if not loop.finished]
-    if not unfinished:
-        return
-    for loop in unfinished:
-        loop.save()
-    places = ", ".join(str(loop.folder.path) for loop in unfinished)
-    raise Stopped(f"{places}: stopped; the same command resumes it")
+def _stop(loops: Sequence[Loop], failures: dict[Loop, FloatingPointError]) -> None:
+    """Save all runs that are not finished; one that cannot be saved joins the failures."""
+    for loop in loops:
+        try:
+            if not loop.finished:
+                loop.save()
+        except FloatingPointError as error:
+            failures[loop] = error
+    if unfinished := [loop for loop in loops if not loop.finished and loop not in failures]:
+        places = ", ".join(str(loop.folder.path) for loop in unfinished)
+        words = [f"{places}: stopped; the same command resumes it", *map(str, failures.values())]
+        raise Stopped("; ".join(words))

@@ -45,7 +45,7 @@ class MapComparison(Panel):
     Args:
         maps: (N, H, W) of a teacher before its ReLU.
         margin: initial value of its slider, in map units.
-        name: comparisons of the same name in one kernel share their settings, so that running
+        name: comparisons of the same name in one cell share their settings, so that running
             the cell again keeps them.
 
     Attributes:

@@ -8,16 +8,22 @@ import shlex
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import ipywidgets as widgets
 import torch
 
-from spectralkd.losses import METHODS, find_method
-from spectralkd.losses.base import method_options
+from spectralkd.losses import METHODS
+from spectralkd.losses.sum import typed_options, with_defaults
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.training.api import RECIPE_OPTIONS
-from spectralkd.training.launch import Launch, cautions, launch_command, obstacles
+from spectralkd.training.launch import (
+    Launch,
+    cautions,
+    launch_command,
+    named_options,
+    obstacles,
+)
 from spectralkd.training.recipes import (
     RECIPES,
     Preset,
@@ -145,6 +151,8 @@ class RunForm(widgets.VBox):
         }
         for name, control in self.options.items():
             control.value = _shown(known[name][1], control)
+        remember(f"panel {self.folder}, {self._method()}", self.options)
+        for control in self.options.values():
             control.observe(self.check, "value")
         self.option_box.children = tuple(self.options.values())
 
@@ -215,11 +223,14 @@ def run_inside(folder: Path, name: str) -> Path:
     """The folder of a run of that name.
 
     Raises:
-        ValueError: the name is empty or leads out of ``folder``.
+        ValueError: the name is empty, leads out of ``folder`` or too deep into it.
     """
     run = (folder / name.strip()).resolve()
-    if folder.resolve() not in run.parents:
-        raise ValueError(f"run: expected the name of a folder inside {folder}, got {name!r}")
+    if folder.resolve() not in run.parents[:2]:  # as deep as find_runs looks
+        raise ValueError(
+            f"run: expected the name of a folder inside {folder} or inside one of its folders, "
+            f"got {name!r}"
+        )
     return run
 
 
@@ -231,19 +242,12 @@ def _to_copy(launch: Launch) -> str:
 
 
 def _known_options(method: str) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each option that is not a field of the recipe; of a sum, by method.name.
-
-    Raises:
-        ValueError, TypeError: as ``losses.find_method``.
-    """
-    parts = method.split("+")
+    """``typed_options`` that have a default and are not fields of the recipe."""
+    of_recipe = named_options(with_defaults(method, {}, dict.fromkeys(RECIPE_OPTIONS)))
     return {
-        f"{part}.{name}" if len(parts) > 1 else name: (hints.get(name, type(default)), default)
-        for part in parts
-        for kind in (find_method(part),)
-        for hints in (get_type_hints(kind),)
-        for name, default in method_options(kind).items()
-        if name not in RECIPE_OPTIONS and default is not inspect.Parameter.empty
+        name: (kind, default)
+        for name, (kind, default) in typed_options(method).items()
+        if name not in of_recipe and default is not inspect.Parameter.empty
     }
 
 

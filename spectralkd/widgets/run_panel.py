@@ -119,7 +119,7 @@ class RunPanel(Panel):
             (self.remove_button, self._remove),
             (self.save_button, self._save),
         ):
-            button.on_click(lambda _, action=action: self._try(action))
+            button.on_click(lambda _, action=action: self._perform(action))
 
     def _take_over(self) -> None:
         """Close the last panel of the same folder, and refresh every second."""
@@ -143,8 +143,6 @@ class RunPanel(Panel):
     def _rename(self) -> None:
         """Give the chosen run the new name; one that a run has trained for itself keeps its own."""
         path, name = self._idle_run(), self.chosen.value
-        if str(Path(name).parent) in self.found:
-            raise ValueError(f"{name} belongs to {Path(name).parent}: rename that.")
         to = run_inside(self.folder, self.new_name.value)
         if to.exists():
             raise ValueError(f"{to} exists: choose another name.")
@@ -194,12 +192,16 @@ class RunPanel(Panel):
         return self.folder / self.chosen.value
 
     def _idle_run(self) -> Path:
+        """The chosen run, which stands by itself, and in which nothing is running."""
         path, name = self._run(), self.chosen.value
-        if self.found[name].status == "running":
-            raise ValueError(f"{name} is running: stop it first.")
+        if (outer := str(Path(name).parent)) in self.found:
+            raise ValueError(f"{name} belongs to {outer}: rename or remove that.")
+        for other, state in self.found.items():
+            if state.status == "running" and name in (other, str(Path(other).parent)):
+                raise ValueError(f"{other} is running: stop it first.")
         return path
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _perform(self, action: Callable[[], None]) -> None:
         """Perform a button's action and show its error, if any."""
         self.message.value = ""
         try:

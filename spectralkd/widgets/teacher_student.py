@@ -54,7 +54,7 @@ class TeacherStudent(Panel):
         students: one such network, or several by name.
         data: the data set on which they are compared.
         images: number of images to use, spread evenly over the data set.
-        name: widgets of the same name in one kernel share their settings, so that running the
+        name: widgets of the same name in one cell share their settings, so that running the
             cell again keeps them.
 
     Raises:
