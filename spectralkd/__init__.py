@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from spectralkd.analysis.sensitivity import ring_scrambling as ring_scrambling
     from spectralkd.data import DATASETS as DATASETS
     from spectralkd.data import load_data as load_data
+    from spectralkd.data.images import ImageArray as ImageArray
+    from spectralkd.data.images import ImageFiles as ImageFiles
+    from spectralkd.data.images import suited as suited
     from spectralkd.figures.spectra import plot_spectra as plot_spectra
     from spectralkd.losses import METHODS as METHODS
     from spectralkd.losses.base import Method as Method
@@ -37,11 +40,16 @@ if TYPE_CHECKING:
     from spectralkd.models import create_model as create_model
     from spectralkd.models.layout import map_layers as map_layers
     from spectralkd.models.stage import Stage as Stage
+    from spectralkd.models.weights import load_weights as load_weights
     from spectralkd.spectra.correlation import ring_correlation as ring_correlation
     from spectralkd.spectra.power import RadialPowerSpectrum as RadialPowerSpectrum
     from spectralkd.spectra.power import radial_power as radial_power
     from spectralkd.spectra.powerlaw import fit_power_law as fit_power_law
+    from spectralkd.spectra.rings import ring_frequencies as ring_frequencies
+    from spectralkd.spectra.rings import ring_modes as ring_modes
+    from spectralkd.training.api import StudentRun as StudentRun
     from spectralkd.training.api import distill as distill
+    from spectralkd.training.api import distill_together as distill_together
     from spectralkd.training.api import fit as fit
     from spectralkd.training.api import train as train
     from spectralkd.training.evaluate import evaluate as evaluate
@@ -55,6 +63,9 @@ _PLACES = {
     "ring_scrambling": "analysis.sensitivity",
     "DATASETS": "data",
     "load_data": "data",
+    "ImageArray": "data.images",
+    "ImageFiles": "data.images",
+    "suited": "data.images",
     "plot_spectra": "figures.spectra",
     "METHODS": "losses",
     "Method": "losses.base",
@@ -63,10 +74,15 @@ _PLACES = {
     "create_model": "models",
     "map_layers": "models.layout",
     "Stage": "models.stage",
+    "load_weights": "models.weights",
     "ring_correlation": "spectra.correlation",
     "RadialPowerSpectrum": "spectra.power",
     "radial_power": "spectra.power",
     "fit_power_law": "spectra.powerlaw",
+    "ring_frequencies": "spectra.rings",
+    "ring_modes": "spectra.rings",
+    "StudentRun": "training.api",
+    "distill_together": "training.api",
     "distill": "training.api",
     "fit": "training.api",
     "train": "training.api",

@@ -63,3 +63,5 @@ def test_what_does_not_fit_together_is_refused() -> None:
         bootstrap_exponents(torch.ones(3, 4), k)
     with pytest.raises(ValueError, match=r"groups: expected \(3,\), got \(2,\)"):
         bootstrap_exponents(torch.ones(3, 16), k, groups=torch.arange(2))
+    with pytest.raises(ValueError, match="groups: expected at least two to draw from, got 1"):
+        bootstrap_exponents(torch.ones(3, 16), k, groups=torch.zeros(3))

@@ -106,6 +106,13 @@ def test_a_page_on_a_network_of_a_zoo(tmp_path: Path) -> None:
     assert "<h1>Power spectra of timm/vit_tiny_patch16_224</h1>" in page
 
 
+def test_photographs_are_cut_to_the_size_of_a_network_of_a_zoo(tmp_path: Path) -> None:
+    options = ["--model", "timm/vit_tiny_patch16_224", "--images", 2, "--layers", "blocks.0"]
+    done = run("spectra", *options, "--classes", 7, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"blocks\.0 +14×14 +tokens", done.stdout)
+
+
 def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
     model = create_model("wrn10_1", num_classes=15)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
@@ -130,7 +137,7 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--band", 0.4, 0.42], "band: expected at least 3 rings"),
         (["--layout", "chw"], "layout: expected one of 'nchw', 'nhwc', 'tokens', got 'chw'"),
         (["--layout", "nchw", "--layout", "a=nhwc"], "layout: expected LAYER=LAYOUT, or one"),
-        (["--model", "timm/vit_tiny_patch16_224"], "takes, got (3, 32, 32)"),
+        (["--model", "timm/vit_tiny_patch16_224", "--image-size", 32], "takes, got (3, 32, 32)"),
         (["--images", 0], "Input should be greater than or equal to 1, got '0'"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
     ],

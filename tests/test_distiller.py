@@ -188,7 +188,7 @@ def test_needs_are_declared() -> None:
     for method in ("at", "fitnets", "ft", "ab"):
         assert skd.Distiller(Plain(4), Plain(3), method)(images(), LABELS)
     for method in ("overhaul", "spectral"):
-        with pytest.raises(ValueError, match="images: first, second of the teacher follow no batc"):
+        with pytest.raises(ValueError, match="images: first, second of the teacher are no batch norm"):
             skd.Distiller(Plain(4), Plain(3), method)
         assert skd.Distiller(Plain(4), Plain(3), method, images=images())(images(), LABELS)
     teacher = Plain(4)
@@ -337,6 +337,15 @@ def test_maps_of_two_sizes_are_pooled_to_the_smaller() -> None:
         teacher = distiller.read_teacher(images())
     pooled = maps["group1"].unfold(2, 4, 4).unfold(3, 4, 4).mean((-2, -1))
     torch.testing.assert_close(teacher.maps[0], pooled)
+
+
+def test_images_of_another_size_than_expected_are_refused() -> None:
+    teacher, student = skd.create_model("wrn10_2", 5), skd.create_model("wrn10_1", 5)
+    distiller = skd.Distiller(teacher, student, "at")
+    with pytest.raises(ValueError, match="with maps of 32×32 pixels at group1, got 64×64"):
+        distiller(torch.randn(2, 3, 64, 64), torch.arange(2))
+    larger = skd.Distiller(teacher, student, "at", image_shape=(3, 64, 64))
+    assert larger(torch.randn(2, 3, 64, 64), torch.arange(2)).keys() == {"ce", "at"}
 
 
 def test_margins_without_a_batch_norm_are_measured() -> None:

@@ -519,7 +519,15 @@ def test_a_wrong_student_is_refused_before_its_teacher_is_trained(tmp_path: Path
     options = {"temperature": 0.0}
     with pytest.raises(ValueError, match="temperature: expected a number above 0"):
         distill(tiny(), tmp_path / "run", method="kd", options=options, progress=False)
+    with pytest.raises(TypeError, match="stage_table is a tuple .* or pairs of layers"):
+        distill(tiny(student_model="own_parts:tiny"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_nothing_to_train_on(tmp_path: Path, image_files: Path) -> None:
+    recipe = tiny(data="imagefolder", root=str(next((image_files / "train").iterdir())))
+    with pytest.raises(ValueError, match="data: expected at least two classes to train on, got 1"):
+        train(recipe, tmp_path / "run", progress=False)
 
 
 @pytest.mark.filterwarnings("ignore:.*began with")

@@ -61,7 +61,8 @@ def bootstrap_exponents(
         (samples,) float64.
 
     Raises:
-        ValueError: an unknown ring; shapes that do not agree; the band holds fewer than 3 rings.
+        ValueError: an unknown ring; shapes that do not agree; a single group or image; the
+            band holds fewer than 3 rings.
     """
     check_choice("ring", ring, Ring)
     if power.ndim != 2 or power.shape[1:] != frequency.shape:
@@ -73,6 +74,8 @@ def bootstrap_exponents(
     if groups.shape != power.shape[:1]:
         raise ValueError(f"groups: expected ({len(power)},), got {tuple(groups.shape)}")
     count = int(groups.max()) + 1
+    if count < 2:
+        raise ValueError(f"groups: expected at least two to draw from, got {count}")
     sums = torch.zeros(count, power.shape[1], dtype=torch.float64)
     sums = sums.index_add(0, groups, power.double())
     images = torch.bincount(groups, minlength=count).double()

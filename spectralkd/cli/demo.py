@@ -54,7 +54,9 @@ def demo(
     print()
     for text in (*differences(result), f"\n{how_measured(result)}"):
         print(textwrap.fill(text, 90, replace_whitespace=False))
-    if report.has_plotly():
+    if not report.has_plotly():
+        print(f"\nNo page written to {output}: plotly is not installed (pip install plotly).")
+    else:
         write_demo(result, output)
         print(f"\nInteractive plots: {output}")
         if open_page and _has_display():

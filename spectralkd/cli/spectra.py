@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -30,7 +30,11 @@ def spectra(
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(min=4, help="Side of images read from files; default: the network's, or 224."),
+        typer.Option(
+            min=4,
+            help="Side in pixels of the images of photos, imagefolder and tiny-imagenet; default: "
+            "the network's, or the data set's.",
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="Number of validation images; default: all.")
@@ -44,6 +48,9 @@ def spectra(
     ] = "wrn16_2",
     weights: Annotated[
         Path | None, typer.Option(help="File of weights or folder of a run; default: untrained.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="The network's outputs; default: the data's classes.")
     ] = None,
     pretrained: Annotated[
         str | None,
@@ -83,21 +90,23 @@ def spectra(
     check_output(output)
     check_band(band)
     place = find_device(device)
-    source = load_data(data, "validation", root=root, image_size=image_size)
-    source = source if images is None else source.subset(images)
+    source = load_data(data, root=root, image_size=image_size)
     torch.manual_seed(seed)
     if pretrained:
         net = create_model(model, pretrained=pretrained)
         weights = Path(f"{model}-{pretrained}")
     else:
-        net = create_model(model, num_classes=len(source.classes))
+        net = create_model(model, num_classes=classes or len(source.classes))
         if weights is not None:
             load_weights(net, weights)
     net.to(place)
     layouts = parse_layouts(layout) if layout else None
     if isinstance(layouts, dict):
         check_layers(net, list(layouts))
-    source = suited(source, net)
+    if image_size is None and hasattr(net, "normalization"):
+        shape: Any = net.image_shape
+        source = load_data(data, root=root, image_size=shape[-1])
+    source = suited(source if images is None else source.subset(images), net)
     if image_size and isinstance(source, ImageFiles):
         source = replace(source, image_size=image_size)
     found = survey(

@@ -20,7 +20,12 @@ from spectralkd.reproduction.study import RESULTS, JobState, Status, run_study, 
 
 def study(
     minutes: Annotated[
-        float, typer.Option(min=0, max=1e6, help="Minutes to work; 0 only lists.")
+        float,
+        typer.Option(
+            min=0,
+            max=1e6,
+            help="Minutes to work; 0 lists, and times a step of each network that is missing.",
+        ),
     ] = 0.0,
     size: Annotated[
         Size | None,

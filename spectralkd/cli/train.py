@@ -35,7 +35,8 @@ def train(
 ) -> None:
     """Train the teacher of a recipe, or its student alone (the baseline)."""
     role: Literal["teacher", "student"] = "student" if student else "teacher"
-    api.check_students([api.StudentRun(recipe, run)])  # also names that only a later command uses
+    # Also the networks that only a later command uses.
+    api.check_students([api.StudentRun(recipe, run, "baseline")])
     _report(api.train(recipe, run, role=role, tracker=tracker, stop=terminated()))
 
 
@@ -59,7 +60,9 @@ def distill(
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(help=f"{recipe_options()['seed'][1][:-1]}; may be repeated; default: 0."),
+        typer.Option(
+            help=f"{recipe_options()['seed'][1][:-1]}; may be repeated; default: the recipe's."
+        ),
     ] = None,
     teacher_run: Annotated[
         Path | None,
@@ -79,13 +82,16 @@ def distill(
         list[str] | None,
         typer.Option(
             help="Layers to compare as TEACHER_LAYER=STUDENT_LAYER, one pair a stage; default: "
-            "the networks' stage tables."
+            "the networks' stage tables. May be repeated."
         ),
     ] = None,
     layout: Annotated[list[str] | None, typer.Option(help="As in the command spectra.")] = None,
     resize: Annotated[
         Resize | None,
-        typer.Option(help="How the larger map of a stage comes to the size of the smaller."),
+        typer.Option(
+            help="How the larger map of a stage comes to the size of the smaller; default: sizes "
+            "that differ are refused."
+        ),
     ] = None,
     tracker: Annotated[
         str | None,

@@ -59,9 +59,9 @@ class ImageArray:
         """The same on a device, where its batches are then made."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def batches(self, size: int, *, normalize: bool = True) -> Batches:
+    def batches(self, batch_size: int, *, normalize: bool = True) -> Batches:
         """The images in order, in batches; in [0, 1] where not normalized."""
-        return _ArrayBatches(self, size, normalize)
+        return _ArrayBatches(self, batch_size, normalize)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class ImageFiles:
         """As ``ImageArray.subset``."""
         return self.select(_spread(len(self), count))
 
-    def batches(self, size: int, *, normalize: bool = True) -> Batches:
+    def batches(self, batch_size: int, *, normalize: bool = True) -> Batches:
         """As ``ImageArray.batches``."""
         steps: list[Callable[[Any], Any]] = [
             v2.Resize(int(self.image_size / self.crop), antialias=True),
@@ -126,7 +126,9 @@ class ImageFiles:
             steps.append(v2.Normalize(self.mean, self.std))
         read = _Transformed(self.dataset, v2.Compose(steps))
         workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
-        return DataLoader(read, batch_size=size, num_workers=workers if len(self) > 500 else 0)
+        return DataLoader(
+            read, batch_size=batch_size, num_workers=workers if len(self) > 500 else 0
+        )
 
 
 ImageData = ImageArray | ImageFiles

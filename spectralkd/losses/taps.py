@@ -41,11 +41,22 @@ class Reads(NamedTuple):
         return tuple((f.channels, *size) for f, size in zip(self.found, self.sizes, strict=True))
 
     def maps(self, outputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """(N, C, H, W) of each layer, from the outputs of a ``FeatureReader``."""
-        return tuple(
-            _resized(f.maps(outputs[layer]), size, self.resize)
-            for layer, f, size in zip(self.layers, self.found, self.sizes, strict=True)
-        )
+        """(N, C, H, W) of each layer, from the outputs of a ``FeatureReader``.
+
+        Raises:
+            ValueError: maps of another size than those that were found.
+        """
+        read = []
+        for layer, f, size in zip(self.layers, self.found, self.sizes, strict=True):
+            maps = f.maps(outputs[layer])
+            if maps.shape[-2:] != (f.height, f.width):
+                raise ValueError(
+                    f"images: expected those that the Distiller was made for, with maps of "
+                    f"{f.height}×{f.width} pixels at {layer}, got {maps.shape[-2]}×{maps.shape[-1]}"
+                    "; make it with image_shape= or images= of this size"
+                )
+            read.append(_resized(maps, size, self.resize))
+        return tuple(read)
 
 
 def paired_layers(
@@ -60,12 +71,18 @@ def paired_layers(
 
     Raises:
         TypeError: ``layers`` is omitted and a network has no stage table.
-        ValueError: ``layers`` is empty or not of pairs.
+        ValueError: the networks have different numbers of stages; ``layers`` is empty or not of
+            pairs.
     """
     if reads is None:
         return [() for _ in networks]
     if layers is None:
-        return [tuple(getattr(s, reads) for s in model_stages(network)) for network in networks]
+        found = [tuple(getattr(s, reads) for s in model_stages(network)) for network in networks]
+        if len(found[0]) != len(found[-1]):
+            raise ValueError(
+                f"student: expected {len(found[0])} stages as the teacher, got {len(found[-1])}"
+            )
+        return found
     if not layers or any(isinstance(pair, str) or len(pair) != 2 for pair in layers):
         raise ValueError(
             f"layers: expected pairs of a teacher's and a student's layer, got {layers!r}"
@@ -91,10 +108,6 @@ def read_layers(
     """
     if resize is not None:
         check_choice("resize", resize, Resize)
-    if len(layers[0]) != len(layers[-1]):
-        raise ValueError(
-            f"student: expected {len(layers[0])} stages as the teacher, got {len(layers[-1])}"
-        )
     found = []
     for network, names in zip(networks, layers, strict=True):
         like = next(network.parameters(), images)
@@ -136,8 +149,9 @@ def margins(model: nn.Module, reads: Reads, images: Tensor | None) -> tuple[Tens
     if without:
         if images is None:
             raise ValueError(
-                f"images: {', '.join(without)} of the teacher follow no batch norm, so the margins "
-                f"are measured: expected a batch of images (some hundreds), got None"
+                f"images: {', '.join(without)} of the teacher are no batch norms and have none in "
+                f"a stage table, so the margins are measured: expected a batch of images (some "
+                f"hundreds), got None"
             )
         measured = _measured_margins(model, reads, images)
     return tuple(

@@ -142,7 +142,8 @@ def model_stages(model: nn.Module) -> tuple[Stage, ...]:
     if not (isinstance(stages, tuple) and all(isinstance(stage, Stage) for stage in stages)):
         raise TypeError(
             f"model: expected a network of create_model, or one whose attribute stage_table is a "
-            f"tuple of models.stage.Stage; got {type(model).__name__} with {stages!r}"
+            f"tuple of models.stage.Stage, or pairs of layers (layers=, --layers); got "
+            f"{type(model).__name__} with {stages!r}"
         )
     return stages
 

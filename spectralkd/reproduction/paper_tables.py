@@ -51,15 +51,15 @@ class Group(NamedTuple):
         method: ``"teacher"``, or one of ``losses.METHODS``.
         preset: of the recipe.
         changes: settings that differ from the preset's, ``name=value``.
-        top1, top5: last errors in percent, one of each run.
+        top1, top5: last errors in percent by seed.
     """
 
     setup: str
     method: str
     preset: str
     changes: tuple[str, ...]
-    top1: list[float]
-    top5: list[float]
+    top1: dict[int, float]
+    top5: dict[int, float]
 
 
 def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
@@ -86,9 +86,9 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
             group.preset,
             " ".join(group.changes) or "none",
             published(group.setup, group.method),
-            f"{statistics.median(group.top1):.2f}",
-            f"{min(group.top1):.2f} to {max(group.top1):.2f}",
-            f"{statistics.median(group.top5):.2f}",
+            f"{statistics.median(group.top1.values()):.2f}",
+            f"{min(group.top1.values()):.2f} to {max(group.top1.values()):.2f}",
+            f"{statistics.median(group.top5.values()):.2f}",
             str(len(group.top1)),
         )
         for group in groups
@@ -166,7 +166,6 @@ def _cell(errors: list[float]) -> str:
 def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
     """Finished runs grouped over seeds, and a line on each unfinished one."""
     groups: dict[tuple[str, str, str, tuple[str, ...]], Group] = {}
-    seen: dict[Any, set[int]] = defaultdict(set)
     unfinished = []
     for path in _run_folders(paths):
         run = Run(path)
@@ -180,12 +179,10 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
         method = "teacher" if config["role"] == "teacher" else config["method"]
         setup = "custom" if config["role"] == "custom" else recipe["setup"]
         key = (setup, method, recipe["preset"], changes_of(config))
-        group = groups.setdefault(key, Group(*key, [], []))
-        if recipe["seed"] in seen[key]:
-            raise ValueError(f"runs: {path} repeats seed {recipe['seed']} of {' '.join(key[:3])}")
-        seen[key].add(recipe["seed"])
-        group.top1.append(last["top1_error"])
-        group.top5.append(last["top5_error"])
+        group, seed = groups.setdefault(key, Group(*key, {}, {})), recipe["seed"]
+        if seed in group.top1:
+            raise ValueError(f"runs: {path} repeats seed {seed} of {' '.join(key[:3])}")
+        group.top1[seed], group.top5[seed] = last["top1_error"], last["top5_error"]
     order = {name: number for number, name in enumerate((*RECIPES, "custom"))}
     methods = {name: number for number, name in enumerate(TABLE_2)}
     ordered = sorted(

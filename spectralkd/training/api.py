@@ -22,7 +22,7 @@ from spectralkd.data.images import ImageData, hold_out
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.sum import make_method, method_name, with_defaults
-from spectralkd.losses.taps import Pairs, Resize
+from spectralkd.losses.taps import Pairs, Resize, paired_layers
 from spectralkd.models import create_model
 from spectralkd.models.features import check_layers
 from spectralkd.models.layout import Layouts
@@ -136,7 +136,7 @@ def distill(
 
 @dataclass(frozen=True)
 class StudentRun:
-    """One of several students of a teacher; fields as the arguments of ``distill``.
+    """One of several students of a teacher; fields as the arguments of ``distill``, but for:
 
     Attributes:
         connection: ``layers``, ``layout`` and ``resize``, where they are given.
@@ -226,18 +226,20 @@ def check_students(students: Sequence[StudentRun]) -> None:
 
     Raises:
         ValueError: recipes of several teachers; an unknown method, network or layer, or a wrong
-            option.
+            option; networks of different numbers of stages.
+        TypeError: a network without a stage table, and no layers.
     """
     networks = {student.recipe.teacher_model for student in students}
     if len(networks) != 1:
         raise ValueError(f"students: expected recipes of one teacher, got {sorted(networks)}")
     teacher = create_model(networks.pop(), 2)
     for student in students:
-        student.made()
         network = create_model(student.recipe.student_model, 2)
-        for of_teacher, of_student in student.connection.get("layers", ()):
-            check_layers(teacher, [of_teacher])
-            check_layers(network, [of_student])
+        layers = student.connection.get("layers")
+        pairs = paired_layers((teacher, network), student.made().reads, layers)
+        for side, names in zip((teacher, network), pairs, strict=True):
+            if names:
+                check_layers(side, names)
         layout = student.connection.get("layout")
         known = dict(teacher.named_modules())
         for layer in layout if isinstance(layout, dict) else ():
@@ -363,6 +365,11 @@ def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, Ima
             training, validation = hold_out(training, recipe.holdout)
         else:
             validation = load("validation")
+    if len(training.classes) < 2:
+        raise ValueError(
+            "data: expected at least two classes to train on, got 1; imagefolder takes one folder "
+            "a class"
+        )
     if recipe.train_images:
         training = training.subset(recipe.train_images)
     if recipe.validation_images:

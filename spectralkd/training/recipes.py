@@ -38,10 +38,14 @@ class Recipe:
     setup: str = "custom"
     preset: str = "paper"
     data: Annotated[
-        str, "Data set: photos, cifar10, cifar100, imagefolder or package.module:function."
+        str,
+        "Data set: photos, photos-hard, cifar10, cifar100, tiny-imagenet, imagefolder or "
+        "package.module:function.",
     ] = "cifar100"
     root: Annotated[str | None, "Folder of the data set; default: where it is downloaded."] = None
-    image_size: Annotated[int, "Side of imagefolder's images in pixels.", Range(4, 10_000)] = 32
+    image_size: Annotated[
+        int, "Side in pixels of images of photos, imagefolder, tiny-imagenet.", Range(4, 10_000)
+    ] = 32
     teacher_model: Annotated[
         str, "Teacher network, such as wrn28_4 or package.module:function."
     ] = "wrn28_4"

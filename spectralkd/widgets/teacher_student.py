@@ -50,7 +50,7 @@ class TeacherStudent(Panel):
     in a background thread.
 
     Args:
-        teacher: a network with a stage table (``stages``), as ``create_model`` gives it.
+        teacher: a network with a ``stage_table``, as ``create_model`` gives it.
         students: one such network, or several by name.
         data: the data set on which they are compared.
         images: number of images to use, spread evenly over the data set.
