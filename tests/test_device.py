@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ from spectralkd.losses.spectral_fused import fused_terms
 from spectralkd.models import create_model
 from spectralkd.spectra.rings import Rings
 from spectralkd.training import cuda_graph
+from spectralkd.training.accelerator import make_accelerator
+from spectralkd.training.recipes import get_recipe
+from spectralkd.training.step import Step
 
 # What makes the host wait for the device: reading a value, or a shape that depends on values.
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
@@ -187,3 +191,38 @@ def test_a_step_that_cannot_be_recorded_goes_on_or_is_refused(required: bool) ->
             with pytest.warns(UserWarning, match="not replayed as CUDA graphs"):
                 step(*one)
             assert [float(v) for v in step(*one)] == [1]
+
+
+def test_a_step_that_draws_on_the_cpu_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "aside", lambda call: call())
+    step = cuda_graph.Replayed(lambda images, _: [torch.rand(1)], 1, draws=lambda: True)
+    for _ in range(cuda_graph.WARM_UP):
+        step(torch.ones(1), torch.zeros(1))
+    with pytest.raises(RuntimeError, match="draw random numbers on the CPU"):
+        step(torch.ones(1), torch.zeros(1))
+
+
+class Breaks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("not while recording")
+
+
+class Breaking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        broken: Tensor = Breaks.apply(x)
+        return broken
+
+
+def test_a_step_that_fails_leaves_no_gradients(tmp_path: Path) -> None:
+    student = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), Breaking(), nn.Linear(4, 3))
+    distiller = Distiller(None, student, "baseline")
+    recipe = get_recipe("demo")
+    step = Step(distiller, recipe, make_accelerator(recipe, tmp_path))
+    with pytest.raises(RuntimeError, match="not while recording"):
+        step(torch.randn(2, 3, 4, 4), torch.arange(2), {})
+    assert all(parameter.grad is None for parameter in student.parameters())

@@ -148,10 +148,20 @@ def test_several_students_replayed_behind_one_teacher(teacher: Path, tmp_path: P
         assert numbers(run) == pytest.approx(numbers(alone), rel=0.02)
 
 
-def test_a_stopped_run_resumes(teacher: Path, tmp_path: Path) -> None:
-    whole = distill(tiny(), tmp_path / "whole", teacher=teacher, progress=False)
+def test_a_run_in_bf16_is_replayed(teacher: Path, tmp_path: Path) -> None:
+    runs = [
+        distill(tiny(compile=name, precision="bf16"), tmp_path / name, teacher=teacher)
+        for name in ("no", "graph")
+    ]
+    assert numbers(runs[1]) == pytest.approx(numbers(runs[0]), rel=0.05)
+
+
+@pytest.mark.parametrize("compiled", ["no", "graph"])
+def test_a_stopped_run_resumes(compiled: str, teacher: Path, tmp_path: Path) -> None:
+    recipe = tiny(compile=compiled)
+    whole = distill(recipe, tmp_path / "whole", teacher=teacher, progress=False)
     steps = iter(range(1000))
-    halves = partial(distill, tiny(), tmp_path / "halves", teacher=teacher, progress=False)
+    halves = partial(distill, recipe, tmp_path / "halves", teacher=teacher, progress=False)
     with pytest.raises(Stopped):
         halves(stop=lambda: next(steps) == 17)
     resumed = halves()

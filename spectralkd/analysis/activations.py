@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ def image_spectrum(
     Raises:
         ValueError, TypeError: as ``RadialPowerSpectrum``.
     """
-    spectrum = RadialPowerSpectrum(ring=ring, window=window, pool=pool)
+    spectrum = RadialPowerSpectrum(ring=ring, window=window, pool=pool, sync_on_compute=False)
     batches = data.batches(batch_size, normalize=False)
     for images, _ in tqdm(batches, "images", unit="batch", disable=not progress, leave=False):
         spectrum.update(images)
@@ -71,9 +72,11 @@ def activation_spectra(
         ValueError, TypeError: as ``read_maps`` and ``RadialPowerSpectrum.update``, with the
             layer's name; an empty data set.
     """
-    spectra = {layer: RadialPowerSpectrum(ring=ring, window=window) for layer in layers}
+    # Every process measures all images: nothing is summed over processes.
+    metric = partial(RadialPowerSpectrum, ring=ring, window=window, sync_on_compute=False)
+    spectra = {layer: metric() for layer in layers}
     for layer in pooled:
-        spectra[layer + POOLED] = RadialPowerSpectrum(ring=ring, window=window, pool=2)
+        spectra[layer + POOLED] = metric(pool=2)
     for maps in read_maps(
         model, batches, layers, layout=layout, statistics=statistics, progress=progress
     ):

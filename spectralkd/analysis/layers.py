@@ -86,7 +86,7 @@ def layer_views(
 
 class _Sums:
     def __init__(self, pool: int, window: Window) -> None:
-        self.metric = RadialPowerSpectrum(pool=pool, window=window)
+        self.metric = RadialPowerSpectrum(pool=pool, window=window, sync_on_compute=False)
         self.pool, self.window, self.count = pool, window, 0
 
     def add(self, maps: Tensor) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.reproduction.records import Record
 from spectralkd.training.launch import find_runs, named_options
-from spectralkd.training.recipes import FREE_FIELDS, RECIPES, get_recipe
+from spectralkd.training.recipes import FREE_FIELDS, RECIPES, Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 
 # Error in percent on CIFAR-100's validation set, setups a-f: Table 2 of the paper.
@@ -206,11 +206,12 @@ def _run_folders(paths: Iterable[str | Path]) -> Iterator[Path]:
 def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
     """Settings of a run that differ from its preset, seed and folders aside."""
     recipe = config["recipe"]
-    if config["role"] == "custom" or recipe["setup"] not in RECIPES:
-        return (config["network"],)
-    plain = vars(get_recipe(recipe["setup"], recipe["preset"]))
-    ignored = {*FREE_FIELDS, "seed"}
-    changed = {
+    known = recipe["setup"] in RECIPES
+    plain = vars(get_recipe(recipe["setup"], recipe["preset"]) if known else Recipe())
+    ignored = {*FREE_FIELDS, "seed", "setup", "preset"}
+    own = config["role"] == "custom" or not known
+    changed = {"network": config["network"]} if own else {}
+    changed |= {
         name: value
         for name, value in recipe.items()
         if name not in ignored and value != _as_json(plain[name])

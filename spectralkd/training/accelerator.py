@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import uuid
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 
 from spectralkd.training.recipes import Recipe
 from spectralkd.training.run_folder import write_whole
@@ -83,7 +87,7 @@ def faster_precision(recipe: Recipe) -> str:
 def compiles(recipe: Recipe, accelerator: Accelerator) -> bool:
     """Whether a run uses ``torch.compile``."""
     if recipe.compile == "auto":
-        return bool(accelerator.device.type == "cuda")
+        return bool(accelerator.device.type == "cuda") and _can_compile()
     return recipe.compile in ("yes", "graph")
 
 
@@ -93,10 +97,21 @@ def replays(recipe: Recipe, accelerator: Accelerator) -> bool:
     return recipe.compile == "graph" or (recipe.compile == "auto" and one_gpu)
 
 
+@cache
+def _can_compile() -> bool:
+    """Whether what ``torch.compile`` needs on a GPU is there: Triton and a C compiler."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    found = bool(compiler and importlib.util.find_spec("triton"))
+    if not found:
+        warnings.warn("runs are not compiled, for want of Triton or a C compiler", stacklevel=2)
+    return found
+
+
 def _uses_bf16(recipe: Recipe) -> bool:
     if recipe.precision == "auto":
-        cuda = torch.cuda.is_available()
-        return cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        # The device that accelerate chooses, which it also makes the current one.
+        device = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU")).device
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return recipe.precision == "bf16"
 
 

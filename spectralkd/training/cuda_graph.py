@@ -25,12 +25,20 @@ class Replayed:
             same place in memory.
         size: images of a batch that is replayed.
         required: raise where the step cannot be recorded; if False, warn and go on normally.
+        draws: whether the last step drew random numbers on the CPU: a record would repeat them.
 
     Calling it returns what ``step`` returns; the next call overwrites that.
     """
 
-    def __init__(self, step: Take, size: int, *, required: bool = True) -> None:
-        self.step, self.size, self.required = step, size, required
+    def __init__(
+        self,
+        step: Take,
+        size: int,
+        *,
+        required: bool = True,
+        draws: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.step, self.size, self.required, self.draws = step, size, required, draws
         self.steps = 0
         self.replay: Callable[[], list[Tensor]] | None = None
 
@@ -52,6 +60,8 @@ class Replayed:
 
     def _recorded(self) -> Callable[[], list[Tensor]] | None:
         try:
+            if self.draws():
+                raise RuntimeError("they draw random numbers on the CPU")
             return record(self._step)
         except RuntimeError as error:
             if self.required:

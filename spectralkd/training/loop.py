@@ -52,7 +52,10 @@ class Loop:
 
     Attributes:
         steps: batches of an epoch; set by ``start``.
+        draws: whether the last step drew random numbers on the CPU.
     """
+
+    draws = False
 
     def __init__(
         self,
@@ -146,7 +149,8 @@ class Loop:
         assert self.step is not None
         torch.set_rng_state(self.rng)
         values = self.step(images, labels, passes, weight)
-        self.rng = torch.get_rng_state()
+        before, self.rng = self.rng, torch.get_rng_state()
+        self.draws = not torch.equal(before, self.rng)
         return values
 
     def finish_step(self, values: Tensor, images: int, runs: int) -> None:
@@ -200,6 +204,8 @@ class Loop:
     # --- phases and epochs ---
 
     def _begin_phase(self) -> None:
+        if self.at.phase:
+            self.accelerator.free_memory()  # of the phase before
         self.distiller.begin(self.phase)
         # Double backward does not go through compiled code.
         if (
@@ -219,7 +225,8 @@ class Loop:
         self.distiller.train()
         if self.at.step == 0:
             self.meter = EpochMeter()
-            torch.manual_seed(1_000_003 * self.recipe.seed + self.epoch)
+            rank = self.accelerator.process_index
+            torch.manual_seed((rank << 53) + 1_000_003 * self.recipe.seed + self.epoch)
             self.rng = torch.get_rng_state()
         elif self.state:
             self.rng = self.saved_rng
@@ -279,9 +286,8 @@ class Loop:
         if recipe.spectra_every and (last or epoch % recipe.spectra_every == 0):
             found["exponents"] = stage_exponents(student, self.validation)
             if self.phase.student:
-                ((images, labels),) = self.validation.subset(recipe.batch_size).batches(
-                    recipe.batch_size
-                )
+                share = max(2, recipe.batch_size // self.accelerator.num_processes)
+                ((images, labels),) = self.validation.subset(share).batches(share)
                 with self.accelerator.autocast():
                     found["gradients"] = gradient_norms(self.distiller, images, labels)
         return found

@@ -47,9 +47,11 @@ class Step:
         terms = self.terms(images, labels, teacher)
         self.names = tuple(terms)
         values = torch.stack(list(terms.values()))
-        self.accelerator.backward(values.sum() * weight)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        try:
+            self.accelerator.backward(values.sum() * weight)
+            self.optimizer.step()
+        finally:
+            self.optimizer.zero_grad()  # also gradients that a failed recording made
         return values.detach()
 
 

@@ -89,6 +89,7 @@ def run_together(
                 if any(changed) or here != before:
                     take = _joint_step(here, len(training))
                     bar.set_description(_description(here))
+                _seed_gpu(accelerator, recipe.seed, at)
                 finished = take(images, labels)
                 stopping, *due = agree(bool(stop and stop()), *(loop.due for loop in here))
                 for loop, values, save in zip(here, finished, due, strict=True):
@@ -106,6 +107,16 @@ def run_together(
             bar.set_postfix_str(", ".join(loop.last for loop in loops))
     if failures:
         raise FloatingPointError("; ".join(map(str, failures.values())))
+
+
+def _seed_gpu(accelerator: Accelerator, seed: int, step: int) -> None:
+    """Random numbers of a step on a GPU, the same after a resume; each process has its own.
+
+    The states that checkpoints hold are those of the CPU's generator.
+    """
+    if accelerator.device.type == "cuda":
+        number = ((seed << 31) + step) * accelerator.num_processes + accelerator.process_index
+        torch.cuda.manual_seed(number % 2**63)
 
 
 @cache
@@ -146,7 +157,12 @@ def _joint_step(loops: Sequence[Loop], images_per_epoch: int) -> Take:
 
     twice = any(loop.distiller.method.needs_image_gradient for loop in loops)
     if replays(recipe, accelerator) and not twice:
-        return Replayed(take, recipe.batch_size, required=recipe.compile == "graph")
+        return Replayed(
+            take,
+            recipe.batch_size,
+            required=recipe.compile == "graph",
+            draws=lambda: any(loop.draws for loop in loops),
+        )
     return take
 
 
