@@ -210,7 +210,7 @@ def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
     plain = vars(get_recipe(recipe["setup"], recipe["preset"]) if known else Recipe())
     ignored = {*FREE_FIELDS, "seed", "setup", "preset"}
     own = config["role"] == "custom" or not known
-    changed = {"network": config["network"]} if own else {}
+    changed: dict[str, Any] = {"network": config["network"]} if own else {}
     changed |= {
         name: value
         for name, value in recipe.items()
