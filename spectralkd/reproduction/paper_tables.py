@@ -218,7 +218,7 @@ def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
     }
     options = named_options(own_options(config["options"], recipe))
     paired = {name: config[name] for name in ("layers", "layout", "resize") if name in config}
-    return tuple(f"{name}={value}" for name, value in {**changed, **options, **paired}.items())
+    return tuple(f"{name}={value}" for name, value in (changed | options | paired).items())
 
 
 def own_options(options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
