@@ -22,7 +22,7 @@ from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata, save_half
 from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import measurements, records, study
-from spectralkd.reproduction.comparison import last_values, recount
+from spectralkd.reproduction.comparison import comparison_table, last_values, recount
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.lists import study_jobs
@@ -321,7 +321,7 @@ def test_the_documents_show_the_records() -> None:
     known = read_records("short")
     weights = calibrated_weights(known[CALIBRATION])
     assert f"β = {weights['beta']}, γ = {weights['gamma']}" in page
-    assert ("**no student yet**" in page) == (not last_values(known))
+    assert comparison_table(known, style="markdown") in page
     for size in ("short", "small"):
         error = read_records(size)["teacher-wrn16_2-heo-0"]["metrics"][-1]["top1_error"]
         assert re.search(rf'"cifar100-{size}"\)?`[^"]*?{error:.2f} %', page)
@@ -353,6 +353,12 @@ def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
     assert all(0.5 <= share["overhaul"] < 0.52 for share in shares)
     # With the paper's α, a tenth of Overhaul's, the ratio is ten times as large.
     assert all(10 * share["cps"] < share["overhaul"] / 100 for share in shares)
+    arms = last_values(known)["wrn16_2", "wrn16_1"]
+    means = {arm: interval(list(errors.values())).mean for arm, errors in arms.items()}
+    assert f"{len(arms['overhaul'])} of 8 seeds): {means['overhaul']:.2f} % error with" in readme
+    assert f"{means['spectral']:.2f} with both terms" in readme
+    assert f"{means['spectral calibrated']:.2f} with stronger ones" in readme
+    assert means["overhaul"] < means["spectral"] < means["spectral calibrated"]
     wins = [sum(d < 0 for d in row) for row in recount().values()]
     assert f"in {wins[0]} of 6 setups" in readme
     assert f"in {wins[1]} of 6 by that" in readme
