@@ -172,6 +172,7 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
         config, lines = run.read_config(), run.read_metrics()
         if not run.finished:
             total = config["recipe"]["epochs"]
+            total = lines[-1].get("epochs", total) if lines else total
             unfinished.append(f"{path} ({len(lines)} epochs of {total})")
             continue
         last = run.last_metrics()
