@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -34,9 +35,9 @@ def torchvision_model(name: str, num_classes: int | None, pretrained: str | None
         raise ValueError(
             f"model: expected torchvision/ and one of {nearest(name, known)}; got {name!r}"
         )
-    new = torchvision.models.get_model(name, weights=None, num_classes=num_classes or 1000)
+    untrained = partial(torchvision.models.get_model, name, weights=None)
     if pretrained is None:
-        return _described(new, (3, 224, 224), _IMAGENET)
+        return _described(untrained(num_classes=num_classes or 1000), (3, 224, 224), _IMAGENET)
     choices = torchvision.models.get_model_weights(name)
     if pretrained not in choices.__members__:
         raise ValueError(
@@ -46,6 +47,7 @@ def torchvision_model(name: str, num_classes: int | None, pretrained: str | None
     # Torchvision's own builder: it knows of renamed keys, sizes and inputs that belong to weights.
     model = torchvision.models.get_model(name, weights=weights)
     if num_classes is not None:
+        new = untrained(num_classes=num_classes)
         for path, layer in list(model.named_modules()):
             if not list(layer.children()) and _shapes(layer) != _shapes(new.get_submodule(path)):
                 model.set_submodule(path, new.get_submodule(path))
