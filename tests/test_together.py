@@ -204,6 +204,9 @@ def test_one_run_that_fails_at_a_stop_does_not_cost_the_others_their_state(
         distill_together([wild, calm], teacher, progress=False, stop=lambda: next(steps))
     assert list(Path(calm.run).glob("checkpoint*.pt"))
     assert not list(Path(wild.run).glob("checkpoint*.pt"))
+    steps = iter([False, False, True])  # alone it ends at the stop, too
+    with pytest.raises(FloatingPointError, match="wild: epoch 1 of .* is not finite"):
+        distill_together([wild], teacher, progress=False, stop=lambda: next(steps))
 
 
 def test_the_recipe_sets_the_weights_of_the_paper_s_loss_alone(tmp_path: Path) -> None:

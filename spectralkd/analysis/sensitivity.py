@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from tqdm.auto import tqdm
 from spectralkd.checks import check_choice
 from spectralkd.data.images import ImageData, normalized
 from spectralkd.models.features import Statistics, altered, evaluation, model_device
-from spectralkd.models.layout import Layout, find_layouts
+from spectralkd.models.layout import Layout, MapLayer, find_layouts
 from spectralkd.spectra.rings import at_least_float32, cached_rings, ring_frequencies
 
 Reference = Literal["labels", "clean"]
@@ -178,14 +179,8 @@ def ring_scrambling(
             targets = labels.to(device) if reference == "labels" else clean.argmax(1)
             score.clean(clean, targets)
             for number in range(len(frequency)):
-
-                def scrambled(_: str, value: Tensor, ring: int = number + 1) -> Tensor:
-                    changed = value.clone()
-                    view = maps.maps(changed)
-                    view.copy_(scramble_ring(view, ring, phases))
-                    return changed
-
-                with altered(model, [layer], scrambled):
+                change = partial(_scrambled, maps, number + 1, phases)
+                with altered(model, [layer], change):
                     score.add(number, model(inputs), targets)
                 bar.update()
     return RingScrambling(layer, frequency, score.error(), score.loss(), *score.clean_values())
@@ -213,6 +208,14 @@ def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None
         # Self-conjugate modes get a sign from noise too: theirs is real.
         modes = torch.where(inside, modes.abs() * turn / turn.abs(), modes)
         return torch.fft.irfft2(modes, s=(height, width)).to(x)
+
+
+def _scrambled(maps: MapLayer, ring: int, phases: torch.Generator, _: str, value: Tensor) -> Tensor:
+    """A layer's value whose maps have random phases in one ring."""
+    changed = value.clone()
+    view = maps.maps(changed)
+    view.copy_(scramble_ring(view, ring, phases))
+    return changed
 
 
 class _Scores:

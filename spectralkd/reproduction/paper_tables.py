@@ -139,7 +139,8 @@ def record_table(
         measured = [cells.get((method, column), []) for column in ordered]
         if any(measured):
             known = [f"{published(c.setup, method)} / " if full else "" for c in ordered]
-            rows.append([method, *map(str.__add__, known, map(_cell, measured))])
+            shown = zip(known, measured, strict=True)
+            rows.append([method, *(paper + _cell(errors) for paper, errors in shown)])
     setups = Counter(column.setup for column in ordered)
     header = ["method"]
     for setup, teacher, student in ordered:

@@ -173,7 +173,12 @@ def _description(loops: Sequence[Loop]) -> str:
 
 
 def _stop(loops: Sequence[Loop], failures: dict[Loop, FloatingPointError]) -> None:
-    """Save all runs that are not finished; one that cannot be saved joins the failures."""
+    """Save all runs that are not finished; one that cannot be saved joins the failures.
+
+    Raises:
+        Stopped: a run was saved.
+        FloatingPointError: there are failures only.
+    """
     for loop in loops:
         try:
             if not loop.finished:
@@ -184,3 +189,5 @@ def _stop(loops: Sequence[Loop], failures: dict[Loop, FloatingPointError]) -> No
         places = ", ".join(str(loop.folder.path) for loop in unfinished)
         words = [f"{places}: stopped; the same command resumes it", *map(str, failures.values())]
         raise Stopped("; ".join(words))
+    if failures:
+        raise FloatingPointError("; ".join(map(str, failures.values())))
