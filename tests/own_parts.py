@@ -30,7 +30,9 @@ def few(split: Split) -> ImageArray:
 
 @dataclass(eq=False, repr=False)
 class LogitMSE(Method):
+    of_recipe = ("momentum",)
     weight: float = 1.0
+    momentum: float = 0.0
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"

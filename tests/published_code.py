@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from tqdm.auto import tqdm
 
-from spectralkd.bench.speed import (
+from spectralkd.bench import (
     Timing,
     cpu_has_bf16,
     peak_mebibytes,

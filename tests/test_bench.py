@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from spectralkd.bench import speed as bench
+from spectralkd import bench
 from spectralkd.cli.app import app
 from spectralkd.models import create_model
 from spectralkd.spectra.power import radial_power

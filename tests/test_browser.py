@@ -24,7 +24,8 @@ from spectralkd.figures.lines import lines_figure  # noqa: E402
 from spectralkd.figures.report import write_report  # noqa: E402
 from spectralkd.spectra.power import radial_power  # noqa: E402
 from spectralkd.spectra.rings import ring_frequencies  # noqa: E402
-from spectralkd.training.launch import find_runs, stop  # noqa: E402
+from spectralkd.training.launch import stop  # noqa: E402
+from spectralkd.training.run_folder import find_runs  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the PATH")
 

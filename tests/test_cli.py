@@ -140,6 +140,7 @@ def test_weights_layers_band_and_convention_are_read(tmp_path: Path) -> None:
         (["--model", "timm/vit_tiny_patch16_224", "--image-size", 32], "takes, got (3, 32, 32)"),
         (["--images", 0], "Input should be greater than or equal to 1, got '0'"),
         (["--weights", "none.safetensors"], "weights: expected a file"),
+        (["--pretrained", "cifar100-short", "--classes", 9], "expected neither weights nor cl"),
     ],
 )
 def test_a_wrong_input_ends_in_one_line(args: list[object], says: str, tmp_path: Path) -> None:
@@ -320,9 +321,9 @@ def test_a_wrong_run_ends_in_one_line(args: list[str], says: str, tmp_path: Path
 
 
 def test_spectra_of_a_network_that_comes_with_the_package(tmp_path: Path) -> None:
-    options = ("--images", 60, "--model", "wrn16_2", "--pretrained", "cifar100-small")
+    options = ("--images", 60, "--model", "wrn16_2", "--pretrained", "cifar100-short")
     done = run("spectra", *options, "--style", "latex", cwd=tmp_path)
-    assert "weights of wrn16_2-cifar100-small" in done.stdout, done.stderr
+    assert "weights of wrn16_2-cifar100-short" in done.stdout, done.stderr
     assert done.stdout.count(r"\toprule") == 3
     wrong = run("spectra", *options[:-1], "imagenet", cwd=tmp_path)
     assert "pretrained: expected one of " in wrong.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from spectralkd.cli import demo as command
+from spectralkd.data import load_data
 from spectralkd.figures.images import contact_sheet
 from spectralkd.figures.report import write_report
 from spectralkd.models import create_model
@@ -29,7 +31,7 @@ def measured(errors: dict[str, list[float]]) -> Demo:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo, Path]:
     folder = tmp_path_factory.mktemp("demo")
-    recipe = get_recipe("demo", seed=3, teacher_model="wrn10_1", **TINY)
+    recipe = get_recipe("demo", seed=3, teacher_model="wrn16_1", **TINY)
     found = run_demo(recipe, folder, ("spectral", "kd"), 2, student_images=15, progress=False)
     return found, folder
 
@@ -37,8 +39,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo, Path]:
 def test_teacher_and_students_see_what_the_task_says(tiny: tuple[Demo, Path]) -> None:
     demo, folder = tiny
     assert "on 60 labeled crops" in demo.task
-    assert "sees 15 of these" in demo.task
-    assert len(demo.crops) == 15
+    assert "sees 15 such crops" in demo.task
+    assert torch.equal(demo.crops.images, load_data("photos-hard", "train").subset(15).images)
     for seed in (3, 4):
         teacher = Run(folder / f"seed-{seed}" / "teacher").read_config()
         assert (teacher["images"], teacher["recipe"]["seed"]) == ([60, 60], seed)
@@ -50,7 +52,7 @@ def test_teacher_and_students_see_what_the_task_says(tiny: tuple[Demo, Path]) ->
 
 def test_the_teacher_begins_with_what_it_learned_before(tiny: tuple[Demo, Path]) -> None:
     weights = load_file(Run(tiny[1] / "seed-3" / "teacher").weights_file)
-    before = create_model("wrn10_1", pretrained="cifar100-small").state_dict()
+    before = create_model("wrn16_1", pretrained="cifar100-short").state_dict()
     change = {
         k: float((weights[k] - v).norm() / v.norm()) for k, v in before.items() if "conv" in k
     }
@@ -80,6 +82,8 @@ def test_numbers_that_cannot_be_are_refused(tmp_path: Path) -> None:
         run_demo(recipe, tmp_path, student_images=61)
     with pytest.raises(ValueError, match="seeds: expected at least 1, got 0"):
         run_demo(recipe, tmp_path, seeds=0)
+    with pytest.raises(ValueError, match="holdout: expected 0, got 50"):
+        run_demo(replace(recipe, holdout=50), tmp_path)
 
 
 def test_a_difference_is_judged_over_the_seeds() -> None:

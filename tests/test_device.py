@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from test_distiller import PHASES, begun
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spectralkd.losses import METHODS
 from spectralkd.losses.distiller import Distiller
 from spectralkd.losses.spectral_fused import fused_terms
 from spectralkd.models import create_model
@@ -45,11 +45,10 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def distilled(method: str) -> Distiller:
+def distilled(method: str, phase: str = "train", **options: Any) -> Distiller:
     torch.manual_seed(0)
-    distiller = Distiller(create_model("wrn10_2", 10), create_model("wrn10_1", 10), method)
-    distiller.begin(distiller.phases[-1])
-    return distiller.train()
+    networks = create_model("wrn10_2", 10), create_model("wrn10_1", 10)
+    return begun(Distiller(*networks, method, **options), phase)
 
 
 def test_the_count_of_waits_can_fail() -> None:
@@ -59,9 +58,9 @@ def test_the_count_of_waits_can_fail() -> None:
     assert waits.seen == ["index by a mask", "_local_scalar_dense"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_step_waits_for_the_device(method: str) -> None:
-    distiller = distilled(method)
+@pytest.mark.parametrize(("method", "phase", "options"), PHASES)
+def test_no_step_waits_for_the_device(method: str, phase: str, options: dict[str, Any]) -> None:
+    distiller = distilled(method, phase, **options)
     optimizer = torch.optim.SGD(distiller.trainable_parameters(), 0.1, 0.9, foreach=True)
     images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
     with Waits() as waits:
@@ -92,10 +91,12 @@ def on_fake_cuda(network: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "jacobian"])
-def test_each_step_is_one_graph_for_cuda_in_bf16(method: str, cuda_autocast: None) -> None:
+@pytest.mark.parametrize(("method", "phase", "options"), [p for p in PHASES if p[0] != "jacobian"])
+def test_each_step_is_one_graph_for_cuda_in_bf16(
+    method: str, phase: str, options: dict[str, Any], cuda_autocast: None
+) -> None:
     """Teacher, student and loss traced without a break; values there are none."""
-    distiller = distilled(method)
+    distiller = distilled(method, phase, **options)
     assert distiller.teacher is None or method != "baseline"
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         on_fake_cuda(distiller)

@@ -199,7 +199,7 @@ def test_distances_are_those_of_plain_loops(size: int, margin: float) -> None:
 
 def test_distances_are_the_loss_s_own() -> None:
     weight, bias = torch.tensor([1.3]), torch.tensor([-0.2])
-    taps = Taps(("map",), ((1, 16, 16),), (overhaul.margin(weight, bias),))
+    taps = Taps(((1, 16, 16),), (overhaul.margin(weight, bias),))
     loss = Spectral(l1_reduction="mean")
     loss.build(taps, taps)
     teacher = maps()

@@ -458,11 +458,19 @@ def test_it_compiles_as_one_graph(name: str) -> None:
     try:
         compiled = torch.compile(distiller, backend="aot_eager", fullgraph=True)
         torch.testing.assert_close(compiled(images(), LABELS), expected, rtol=1e-4, atol=1e-5)
-        distiller.compile(batch_size=4, backend="aot_eager", fullgraph=True)
-        for count in (4, 3):
+        graphs = []
+
+        def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+            graphs.append(graph)
+            return graph.forward
+
+        distiller.compile(batch_size=4, backend=backend, fullgraph=True)
+        for count in (3, 4):
+            assert not graphs
             whole = skd.Distiller(distiller.teacher, distiller.student, distiller.method)
             batch = images(count=count), LABELS[:count]
             torch.testing.assert_close(distiller(*batch), whole(*batch), rtol=1e-4, atol=1e-5)
+        assert len(graphs) == 2  # the teacher's pass, the student's with the loss
     finally:
         torch._dynamo.reset()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spectralkd.analysis.activations import activation_spectra
 from spectralkd.models import create_model, model_stages
-from spectralkd.models.features import FeatureReader, evaluation, record
+from spectralkd.models.features import FeatureReader, altered, evaluation, record
 from spectralkd.spectra.power import radial_power
 
 
@@ -99,6 +99,24 @@ def test_a_reader_returns_maps_and_compiles_into_one_graph() -> None:
         torch.testing.assert_close(logits, expected)
         torch.testing.assert_close(maps, expected_maps)
     assert counter.frame_count == 1
+
+
+def test_inputs_by_keyword_are_recorded_and_altered() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.relu(input=x)
+
+    model, x = Named(), torch.randn(2, 3, 4, 4)
+    with record(model, ["relu:input"]) as maps:
+        model(x)
+    assert torch.equal(maps["relu:input"], x)
+    with altered(model, ["relu:input"], lambda _, value: value + 9):
+        assert torch.equal(model(x), torch.relu(x + 9))
+    assert torch.equal(model(x), torch.relu(x))
 
 
 @pytest.mark.parametrize("statistics", ["running", "batch"])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spectralkd.bench.speed import peak_mebibytes
+from spectralkd.bench import peak_mebibytes
 from spectralkd.data.augmentation import training_stream
 from spectralkd.data.photos import photos
 from spectralkd.losses import METHODS

@@ -12,19 +12,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from spectralkd.cli.app import app
+from spectralkd.models import create_model
 from spectralkd.training import api, launch
 from spectralkd.training.api import train
 from spectralkd.training.launch import (
     Launch,
     cautions,
-    find_runs,
     launch_command,
     obstacles,
     resume,
@@ -34,7 +36,8 @@ from spectralkd.training.launch import (
 )
 from spectralkd.training.lock import locked
 from spectralkd.training.recipes import get_recipe
-from spectralkd.training.run_folder import Run
+from spectralkd.training.run_folder import Run, find_runs
+from spectralkd.training.together import Stopped
 
 TINY: dict[str, Any] = {"train_images": 200, "validation_images": 60, "batch_size": 20}
 
@@ -117,7 +120,9 @@ def test_what_one_should_know_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cautions(tiny(tmp_path, 1)) == []
 
 
-def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(
+    tmp_path: Path, one_thread: None
+) -> None:
     epochs = 6
     asked = tiny(tmp_path / "runs" / "one", epochs)
     start(asked)
@@ -150,6 +155,22 @@ def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(tmp_path:
              for run in (Run(asked.run), plain)]  # fmt: skip
     assert [line["top1_error"] for line in lines[0]] == [line["top1_error"] for line in lines[1]]
     assert find_runs(tmp_path / "runs") == [asked.run, plain.path]
+
+
+def test_a_run_of_other_options_is_an_obstacle(tmp_path: Path) -> None:
+    recipe = get_recipe("demo", teacher_model="wrn10_1", **TINY)
+    weights = tmp_path / "t.safetensors"
+    save_file(create_model("wrn10_1", 15).state_dict(), weights)
+    settings: dict[str, Any] = {"method": "kd", "teacher": weights}
+    options = {"weight": 0.5}
+    with pytest.raises(Stopped):
+        api.distill(recipe, tmp_path / "r", **settings, options=options, stop=lambda: True)
+    same = Launch(tmp_path / "r", recipe, **settings, options=options)
+    assert obstacles(same) == []
+    (found,) = obstacles(replace(same, options={"temperature": 2.0}))
+    assert "options.temperature was None, now 2.0; options.weight was 0.5, now None" in found
+    (found,) = obstacles(replace(same, method="spectral", options={}))
+    assert "method was 'kd', now 'spectral'" in found
 
 
 def test_it_outlives_who_started_it(tmp_path: Path) -> None:

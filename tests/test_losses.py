@@ -69,7 +69,7 @@ def taps(shapes: Iterable[Shape], norms: Iterable[tuple[Tensor, Tensor]] | None 
     if norms is None:
         norms = [(torch.ones(channels), torch.zeros(channels)) for channels, _, _ in shapes]
     margins = tuple(margin(*norm) for norm in norms)
-    return Taps(tuple(f"layer{n}" for n in range(len(shapes))), shapes, margins)
+    return Taps(shapes, margins)
 
 
 def reading(

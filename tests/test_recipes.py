@@ -75,6 +75,14 @@ def test_texts_become_values() -> None:
             parsed(name, text)
     with pytest.raises(ValueError, match="precision: expected one of 'auto', 'float32', 'bf16'"):
         parsed("precision", "half")
+    for kind in (list[str], dict[str, float]):
+        with pytest.raises(ValueError, match="sizes: expected a type that text can name"):
+            parse_value("sizes", kind, "a,b")
+
+
+def test_mixup_is_that_of_the_reference_codes_last_teachers() -> None:
+    for preset, setups in (("paper", ""), ("heo", "ef")):
+        assert "".join(n for n in "abcdef" if get_recipe(n, preset).mixup) == setups  # type: ignore[arg-type]
 
 
 def test_any_field_can_be_changed_and_schedules_follow_the_epochs() -> None:

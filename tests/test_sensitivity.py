@@ -13,7 +13,7 @@ from spectralkd.analysis.conventions import conventions, half_diagonal
 from spectralkd.analysis.layers import layer_views
 from spectralkd.analysis.sensitivity import fourier_sensitivity, ring_scrambling, scramble_ring
 from spectralkd.data.images import ImageArray
-from spectralkd.figures.conventions import conventions_figure, conventions_table
+from spectralkd.figures.conventions import conventions_table
 from spectralkd.figures.sensitivity import scrambling_figure, sensitivity_figure
 from spectralkd.models import create_model
 
@@ -92,6 +92,11 @@ def test_answers_of_a_clean_pass_need_no_labels() -> None:
         fourier_sensitivity(net, data, reference="truth")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="amplitude: expected a positive number, got 0"):
         fourier_sensitivity(net, data, amplitude=0)
+    with pytest.raises(ValueError, match="frequencies: expected at least 1, got 0"):
+        fourier_sensitivity(net, data, frequencies=0)
+    small = ImageArray(data.images[:, :3], data.labels, data.classes)
+    with pytest.raises(ValueError, match="at least 4 pixels, got 3×"):
+        fourier_sensitivity(net, small)
 
 
 # --- ring scrambling ---------------------------------------------------------------------------
@@ -211,8 +216,8 @@ def test_exponents_differ_between_conventions_by_what_theory_says() -> None:
     ratio = found["mean of log"].value[4:] / found["ring mean"].value[4:]
     # Euler's constant 0.577: the mean logarithm of an exponential variable.
     assert ratio.log().mean() == pytest.approx(-0.577, abs=0.03)
-    assert "against the ring mean" in conventions_table(list(found.values()))
-    assert len(conventions_figure(list(found.values())).data) == 7
+    rows = conventions_table(list(found.values()), "csv").splitlines()[1:]
+    assert [row.rpartition(",")[2][:4] for row in rows[:3]] == ["+0.0", "+0.9", "+1.0"]
 
 
 def test_the_half_diagonal_is_the_planes_own() -> None:

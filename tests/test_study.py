@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 import statistics
 from dataclasses import asdict, replace
@@ -42,6 +44,7 @@ from spectralkd.spectra.power import RadialPowerSpectrum, with_ring
 from spectralkd.spectra.powerlaw import fit_power_law
 from spectralkd.training.evaluate import evaluate
 from spectralkd.training.recipes import Recipe, get_recipe
+from spectralkd.training.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,7 +62,7 @@ def test_the_full_list_has_every_cell_of_table_2_and_every_method() -> None:
     assert sorted(seeds) == [0, 0, 1, 1, 2, 2]  # in both presets
 
 
-@pytest.mark.parametrize("size", ["full", "short", "small"])
+@pytest.mark.parametrize("size", ["full", "short"])
 def test_order_of_work(size: study.Size) -> None:
     jobs = study_jobs(size, read_records(size))
     names = [job.name for job in jobs]
@@ -135,9 +138,21 @@ def test_a_forecast_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None
     jobs = [job for job in study_jobs("short") if job.step == 3 and job.recipe.seed < 2]
     passes = 12 * 50_000
     # Three students of each of two seeds, and one pass of the teacher for each seed.
-    assert forecast(jobs) * 3600 == pytest.approx(2 * (3 * passes / 100 + passes / 1000))
+    hours = forecast((job, job.epochs) for job in jobs)
+    assert hours * 3600 == pytest.approx(2 * (3 * passes / 100 + passes / 1000))
+    half = forecast((job, job.epochs // 2) for job in jobs)
+    assert half == pytest.approx(hours / 2)
     monkeypatch.undo()
-    assert 0 < forecast(jobs[:1]) < 100
+    assert 0 < forecast([(jobs[0], 12)]) < 100
+
+
+def test_epochs_of_all_phases_are_counted() -> None:
+    epochs = {job.name: job.epochs for job in study_jobs("short")}
+    assert epochs["teacher-wrn16_2-heo-0"] == 30
+    assert epochs["spectra-wrn16_2"] == 0
+    assert epochs["wrn16_1-kd-0"] == 12
+    assert epochs["wrn16_1-ab-0"] == 2 + 12
+    assert epochs["wrn16_1-ft-0"] == 5 + 12
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -147,18 +162,18 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
     metric = RadialPowerSpectrum(ring="jacobian")
     metric.update(torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     spectrum = metric.compute()
-    write_record("x", "small", {"spectra": spectrum_to_json(spectrum)}, tmp_path)
-    stored = spectrum_from_json(read_records("small", tmp_path)["x"]["spectra"])
+    write_record("x", "short", {"spectra": spectrum_to_json(spectrum)}, tmp_path)
+    stored = spectrum_from_json(read_records("short", tmp_path)["x"]["spectra"])
     torch.testing.assert_close(stored.power, spectrum.power, rtol=1e-5, atol=0)
     torch.testing.assert_close(stored.stderr, spectrum.stderr, rtol=1e-5, atol=0)
     assert stored.ring == "jacobian"
     assert stored.samples == 9
-    assert "x" not in read_records("small")
+    assert "x" not in read_records("short")
     assert read_records("full", tmp_path) == {}
-    (tmp_path / "small/y.json").touch()
-    with pytest.raises(ValueError, match=r"small/y\.json: expected JSON, got a damaged file"):
-        read_records("small", tmp_path)
-    with pytest.raises(ValueError, match="size: expected one of 'full', 'short', .*, got 'tiny'"):
+    (tmp_path / "short/y.json").touch()
+    with pytest.raises(ValueError, match=r"short/y\.json: expected JSON, got a damaged file"):
+        read_records("short", tmp_path)
+    with pytest.raises(ValueError, match="size: expected one of 'full', 'short', got 'tiny'"):
         read_records("tiny", tmp_path)
 
 
@@ -173,10 +188,13 @@ def test_scrambled_rings_are_stored_whole() -> None:
 def test_short_stretches_add_up(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = ("teacher-wrn16_2-heo-0", "c-heo-baseline-0", "c-heo-spectral-0")
+    wanted = ("teacher-wrn16_2-heo-0", "wrn16_1-overhaul-0", "wrn16_1-spectral-0")
     changes = {
         "teacher_model": "wrn10_1",
+        "student_model": "wrn10_1",
         "epochs": 2,
+        "batch_size": 32,
+        "precision": "float32",
         "train_images": 160,
         "validation_images": 100,
         "evaluate_every": 1,
@@ -185,7 +203,7 @@ def test_short_stretches_add_up(
     }
     jobs = [
         replace(job, recipe=replace(job.recipe, **changes))
-        for job in study_jobs("small")
+        for job in study_jobs("short")
         if job.name in wanted
     ]
     monkeypatch.setattr(study, "study_jobs", lambda *_: jobs)
@@ -193,34 +211,34 @@ def test_short_stretches_add_up(
     few = load_data("cifar100", root=data_root).subset(100)
     monkeypatch.setattr(study, "load_data", lambda *_, **__: few)  # for the shipped weights' error
 
-    def work(folder: str, minutes: float) -> list[str]:
+    def work(folder: str, minutes: float, steps: float = math.inf) -> list[str]:
         places = {name: tmp_path / folder / name for name in ("runs", "results")}
         said: list[str] = []
-        run_study(
-            "small", minutes, **places, root=str(data_root), progress=False, report=said.append
-        )
+        asked = itertools.count()
+        settings = {"root": str(data_root), "progress": False, "report": said.append}
+        run_study("short", minutes, **places, **settings, stop=lambda: next(asked) > steps)
         return said
 
-    state = study_state("small", tmp_path / "a/runs", tmp_path / "a/results")
+    state = study_state("short", tmp_path / "a/runs", tmp_path / "a/results")
     assert [s.status for s in state] == ["missing", "waiting", "waiting"]
-    for stretch in range(60):
-        said = work("a", 1 / 60)  # a second each
-        if stretch == 0:
-            assert "stopped; the same command resumes it" in said[-1]
-        state = study_state("small", tmp_path / "a/runs", tmp_path / "a/results")
+    assert "stopped; the same command resumes it" in work("a", 10, steps=3)[-1]
+    for _ in range(60):
+        work("a", 1 / 60)  # a second each
+        state = study_state("short", tmp_path / "a/runs", tmp_path / "a/results")
         if all(s.status == "recorded" for s in state):
             break
     assert all(s.status == "recorded" for s in state)
     work("b", 10)
-    a, b = (read_records("small", tmp_path / f / "results/records") for f in "ab")
+    a, b = (read_records("short", tmp_path / f / "results/records") for f in "ab")
     for name in wanted:
         for one, other in zip(a[name]["metrics"], b[name]["metrics"], strict=True):
             one.pop("images_per_second"), other.pop("images_per_second")
             assert one == other, name  # to the last bit, on a CPU
-    file = tmp_path / "a/results/weights/wrn10_1-cifar100-small.safetensors"
-    assert read_metadata(file)["config"]["recipe"]["epochs"] == 2
-    assert a["c-heo-spectral-0"]["config"]["teacher_sha256"]
-    assert a["c-heo-spectral-0"]["metrics"][-1]["runs"] == 2  # beside the baseline
+    for name, job in (("", wanted[0]), ("-overhaul", wanted[1]), ("-spectral", wanted[2])):
+        file = tmp_path / f"a/results/weights/wrn10_1-cifar100-short{name}.safetensors"
+        assert read_metadata(file)["name"] == job
+    assert a["wrn16_1-spectral-0"]["config"]["teacher_sha256"]
+    assert a["wrn16_1-spectral-0"]["metrics"][-1]["runs"] == 2  # beside Overhaul
     for name in wanted[1:]:
         stages = a[name]["agreement"]
         assert all(0 < values["correlation"][1] <= 1.0001 for values in stages.values())
@@ -246,13 +264,36 @@ def test_a_loss_that_is_not_finite_holds_up_no_other_run(
     monkeypatch.setattr(study, "study_jobs", lambda *_: jobs)
     monkeypatch.setattr(study, "_record", lambda _, run, __: {"metrics": run.read_metrics()})
     save_half(
-        create_model("wrn10_1", 15), tmp_path / "weights/wrn10_1-cifar100-small.safetensors", {}
+        create_model("wrn10_1", 15), tmp_path / "weights/wrn10_1-cifar100-short.safetensors", {}
     )
     said: list[str] = []
-    run_study(*("small", 10), runs=tmp_path, results=tmp_path, progress=False, report=said.append)
+    run_study(*("short", 10), runs=tmp_path, results=tmp_path, progress=False, report=said.append)
     assert "wild: epoch 1 of phase 'train'" in said[0]
-    assert read_records("small", tmp_path / "records").keys() >= {"tame", "next"}
-    assert [s.status for s in study_state("small", tmp_path, tmp_path)][1:] == ["recorded"] * 2
+    assert read_records("short", tmp_path / "records").keys() >= {"tame", "next"}
+    assert [s.status for s in study_state("short", tmp_path, tmp_path)][1:] == ["recorded"] * 2
+
+
+def test_a_stop_leaves_the_records_of_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"data": "photos", "teacher_model": "wrn10_1", "epochs": 1, "batch_size": 20}
+    recipe = get_recipe("demo", **changes, train_images=40, validation_images=20)
+    jobs = [
+        Job(1, "short", "kd", recipe, "distill", "kd"),
+        Job(1, "long", "ab", recipe, "distill", "ab", {"init_epochs": 5}),
+    ]
+    monkeypatch.setattr(study, "study_jobs", lambda *_: jobs)
+    monkeypatch.setattr(study, "_record", lambda _, run, __: {"metrics": run.read_metrics()})
+    save_half(
+        create_model("wrn10_1", 15), tmp_path / "weights/wrn10_1-cifar100-short.safetensors", {}
+    )
+    settings = {"runs": tmp_path, "results": tmp_path, "progress": False, "report": lambda _: None}
+    run_study("short", 10, **settings, stop=lambda: Run(tmp_path / "short").finished)
+    states = study_state("short", tmp_path, tmp_path)
+    assert [(s.status, s.epochs, s.job.epochs) for s in states] == [
+        ("recorded", 1, 1),
+        ("unfinished", 1, 6),
+    ]
 
 
 # --- what comes with the package ------------------------------------------------------------------
@@ -278,7 +319,7 @@ def test_weights_that_are_not_there_are_refused() -> None:
         create_model("wrn16_2", pretrained="imagenet")
 
 
-@pytest.mark.parametrize("size", ["full", "short", "small"])
+@pytest.mark.parametrize("size", ["full", "short"])
 def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
     known = read_records(size)
     jobs = {job.name: job for job in study_jobs(size, known)}
@@ -299,8 +340,8 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
 def test_correlations_are_those_of_pairs_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     photos = load_data("photos").subset(6)
     monkeypatch.setattr(measurements, "load_data", lambda *_, **__: photos)
-    weights = PRETRAINED / "wrn10_1-cifar100-small.safetensors"
-    found = measurements.network_correlations("wrn10_1", weights)
+    weights = PRETRAINED / "wrn16_1-cifar100-short.safetensors"
+    found = measurements.network_correlations("wrn16_1", weights)
     stages = [f"{state} group{n}" for state in ("trained", "untrained") for n in (1, 2, 3)]
     assert list(found) == ["images", *stages]
     ((x, _),) = photos.batches(6, normalize=False)
@@ -317,14 +358,13 @@ def test_correlations_are_those_of_pairs_of_pixels(monkeypatch: pytest.MonkeyPat
 
 def test_the_documents_show_the_records() -> None:
     page = (ROOT / "docs" / "study.md").read_text()
-    assert record_table(read_records("small"), style="markdown") in page
     known = read_records("short")
+    assert record_table(known, style="markdown") in page
     weights = calibrated_weights(known[CALIBRATION])
     assert f"β = {weights['beta']}, γ = {weights['gamma']}" in page
     assert comparison_table(known, style="markdown") in page
-    for size in ("short", "small"):
-        error = read_records(size)["teacher-wrn16_2-heo-0"]["metrics"][-1]["top1_error"]
-        assert re.search(rf'"cifar100-{size}"\)?`[^"]*?{error:.2f} %', page)
+    rounded = read_metadata(PRETRAINED / "wrn16_2-cifar100-short.safetensors")["top1_error"]
+    assert f'`create_model("wrn16_2", pretrained="cifar100-short")` has {rounded:.2f} %' in page
 
 
 def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
@@ -370,18 +410,18 @@ def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
 
 def test_each_cell_of_the_table_is_computed_from_records() -> None:
     found: dict[tuple[str, str], list[float]] = {}
-    for path in sorted((PACKAGED / "small").glob("*.json")):
+    shown_rows = {*TABLE_2, "spectral paper weights"}
+    for path in sorted((PACKAGED / "short").glob("*.json")):
         record = json.loads(path.read_text())
-        recipe = record["config"].get("recipe", {"preset": None})
-        if recipe["preset"] == "heo" and recipe["holdout"] == 0:
-            # The setups c and d have one teacher.
-            for setup in "cd" if record["row"] == "teacher" else recipe["setup"]:
-                place = found.setdefault((record["row"], setup), [])
-                place.append(record["metrics"][-1]["top1_error"])
-    lines = record_table(read_records("small"), style="markdown").splitlines()
+        recipe = record["config"].get("recipe")
+        if recipe and recipe["holdout"] == 0 and record["row"] in shown_rows:
+            networks = f"{recipe['teacher_model']} → {recipe['student_model']}"
+            place = found.setdefault((record["row"], f"setup {recipe['setup']}, {networks}"), [])
+            place.append(record["metrics"][-1]["top1_error"])
+    lines = record_table(read_records("short"), style="markdown").splitlines()
     header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     shown = {
-        (row[0], setup.removeprefix("setup ")): cell
+        (row[0], setup): cell
         for row in rows
         for setup, cell in zip(header[1:], row[1:], strict=True)
         if cell != "–"

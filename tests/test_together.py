@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from spectralkd.cli.app import app
+from spectralkd.losses.at import AT
 from spectralkd.losses.distiller import Distiller, share_teacher
 from spectralkd.models import create_model
 from spectralkd.training.api import StudentRun, distill, distill_together
@@ -209,7 +210,9 @@ def test_one_run_that_fails_at_a_stop_does_not_cost_the_others_their_state(
         distill_together([wild], teacher, progress=False, stop=lambda: next(steps))
 
 
-def test_the_recipe_sets_the_weights_of_the_paper_s_loss_alone(tmp_path: Path) -> None:
+def test_the_recipe_sets_what_a_method_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def options(method: str, **own: Any) -> dict[str, Any]:
         return StudentRun(get_recipe("c", "heo"), tmp_path, method, own).all_options
 
@@ -217,6 +220,10 @@ def test_the_recipe_sets_the_weights_of_the_paper_s_loss_alone(tmp_path: Path) -
     assert options("overhaul") == {"alpha": 1e-3}
     assert options("dkd") == options("focal") == {}  # whose α and β are others
     assert options("dkd+overhaul") == {"dkd": {}, "overhaul": {"alpha": 1e-3}}
+    assert options("own_parts:LogitMSE") == {"momentum": 0.9}  # any field of a recipe
+    monkeypatch.setattr(AT, "of_recipe", ("speed",))
+    with pytest.raises(ValueError, match="'at': expected of_recipe to name fields .*, got speed"):
+        options("at")
 
 
 def test_recipes_of_two_teachers_are_refused(teacher: Path, tmp_path: Path) -> None:
@@ -240,3 +247,15 @@ def test_several_methods_and_seeds_on_the_command_line(teacher: Path, tmp_path: 
     configs = {name: Run(run / name).read_config() for name in names}
     assert configs["at-1"]["options"]["weight"] == 10
     assert {config["recipe"]["seed"] for config in configs.values()} == {0, 1}
+
+
+def test_a_seed_is_that_of_the_teacher_that_is_trained_first(tmp_path: Path) -> None:
+    command = ["distill", "demo", "--run", str(tmp_path), "--seed", "3", "--teacher-model"]
+    command += ["own_parts:tiny", "--student-model", "own_parts:tiny", "--data", "own_parts:few"]
+    command += ["--epochs", "1", "--batch-size", "20", "--method", "own_parts:LogitMSE"]
+    command += ["--method", "kd+own_parts:LogitMSE"]  # not the same folder
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert Run(tmp_path / "teacher").read_config()["recipe"]["seed"] == 3
+    names = {"own_parts.LogitMSE-3", "kd+own_parts.LogitMSE-3"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "teacher"}

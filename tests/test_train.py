@@ -35,7 +35,7 @@ from spectralkd.analysis.activations import stage_exponents
 from spectralkd.cli import signals
 from spectralkd.data import load_data
 from spectralkd.data.augmentation import training_stream
-from spectralkd.data.images import hold_out
+from spectralkd.data.images import ImageData, hold_out
 from spectralkd.data.photos import photos
 from spectralkd.losses import METHODS
 from spectralkd.losses.base import Method
@@ -45,13 +45,14 @@ from spectralkd.models.stage import Stage
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.training import accelerator as accelerators
-from spectralkd.training import cuda_graph
+from spectralkd.training import api, cuda_graph
 from spectralkd.training.api import distill, fit, train
 from spectralkd.training.evaluate import evaluate
 from spectralkd.training.lock import LOCK, InUse, locked
+from spectralkd.training.loop import Loop
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
-from spectralkd.training.together import Stopped
+from spectralkd.training.together import Stopped, run_together
 
 HERE = Path(__file__).resolve().parent
 
@@ -76,8 +77,9 @@ def without_rates(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # --- the loop -------------------------------------------------------------------------------------
 
 
-def test_the_loop_does_what_a_plain_loop_does(tmp_path: Path) -> None:
-    recipe = tiny(nesterov=True, weight_decay=1e-3, drops=(0.5,))
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_loop_does_what_a_plain_loop_does(restart: bool, tmp_path: Path) -> None:
+    recipe = tiny(nesterov=True, weight_decay=1e-3, drops=(0.5,), restart_momentum=restart)
     run = train(recipe, tmp_path, role="student", progress=False)
 
     torch.manual_seed(recipe.seed)
@@ -88,6 +90,8 @@ def test_the_loop_does_what_a_plain_loop_does(tmp_path: Path) -> None:
     means = []
     for epoch in range(2):
         optimizer.param_groups[0]["lr"] = (0.1, 0.01)[epoch]
+        if restart:  # at the drop
+            optimizer.state.clear()
         losses = []
         for images, labels in stream.epoch(epoch):
             loss = functional.cross_entropy(model(images), labels)
@@ -104,6 +108,21 @@ def test_the_loop_does_what_a_plain_loop_does(tmp_path: Path) -> None:
     assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.01])
     errors = evaluate(model, photos().subset(60))
     assert [lines[-1][name] for name in errors._fields] == pytest.approx(list(errors))
+
+
+def test_mixup_is_for_teachers(tmp_path: Path) -> None:
+    losses = {
+        (role, mixup): train(
+            tiny(epochs=1, train_images=40, student_model="wrn10_1", mixup=mixup),
+            tmp_path / f"{role}-{mixup}",
+            role=role,
+            progress=False,
+        ).read_metrics()[0]["loss"]
+        for role in ("teacher", "student")
+        for mixup in (0.0, 0.5)
+    }
+    assert losses["teacher", 0.0] != losses["teacher", 0.5]
+    assert losses["student", 0.0] == losses["student", 0.5] == losses["teacher", 0.0]
 
 
 def test_a_teacher_learns_the_photographs(tmp_path: Path) -> None:
@@ -151,15 +170,17 @@ def test_every_method_runs_through_its_phases(method: str, tmp_path: Path) -> No
         "ab": {"init_epochs": 1},
         "fitnets": {"two_stages": True, "hint_epochs": 1},
     }.get(method, {})
-    recipe = tiny(epochs=1, train_images=60)
-    run = distill(
-        recipe,
-        tmp_path / "run",
-        method=method,
-        teacher=tmp_path / "t.safetensors",
-        options=options,
-        progress=False,
-    )
+    recipe = tiny(epochs=1, train_images=60)  # three steps a phase
+    settings = {"method": method, "teacher": tmp_path / "t.safetensors", "options": options}
+    run = distill(recipe, tmp_path / "run", **settings, progress=False)
+    steps = itertools.count(1)
+    stop = {"stop": lambda: next(steps) == (4 if options else 2), "progress": False}
+    with pytest.raises(Stopped):
+        distill(recipe, tmp_path / "stopped", **settings, **stop)
+    resumed = distill(recipe, tmp_path / "stopped", **settings, progress=False)
+    assert without_rates(resumed.read_metrics()) == without_rates(run.read_metrics())
+    ends = [load_file(each.weights_file) for each in (run, resumed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     lines = run.read_metrics()
     phases = {"ft": "paraphraser", "ab": "boundaries", "fitnets": "hint"}
     assert [line["phase"] for line in lines] == [*filter(None, [phases.get(method)]), "train"]
@@ -171,6 +192,19 @@ def test_every_method_runs_through_its_phases(method: str, tmp_path: Path) -> No
     }.get(method, set())
     assert terms <= set(lines[-1])
     assert load_file(run.weights_file).keys() == teacher.state_dict().keys()
+
+
+def test_a_term_with_the_name_of_another_metric_is_refused(tmp_path: Path) -> None:
+    class Wrong(Method):
+        needs_teacher = False
+
+        def forward(self, teacher: Any, student: Any, labels: Tensor, phase: str = "train") -> Any:
+            return {"nll": functional.cross_entropy(student.logits, labels)}
+
+    data = photos("train").subset(40)
+    distiller = Distiller(None, create_model("wrn10_1", 15), Wrong())
+    with pytest.raises(ValueError, match="method: expected terms named unlike .*, got nll"):
+        fit(distiller, data, data, tiny(epochs=1), tmp_path, progress=False)
 
 
 def test_a_sum_of_methods_is_distilled_and_recorded(tmp_path: Path) -> None:
@@ -200,7 +234,7 @@ def test_compiled_and_bf16_runs_follow_the_plain_one(
     setting: dict[str, Any], tolerance: float, method: str, tmp_path: Path, monkeypatch
 ) -> None:
     """The whole step traced in one graph; without generating code, to be quick."""
-    compiler = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    compiler = mock.Mock(wraps=partial(torch.compile, backend="aot_eager", fullgraph=True))
     monkeypatch.setattr(torch, "compile", compiler)
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps the first precision
     torch.manual_seed(0)
@@ -223,6 +257,9 @@ def test_compiled_and_bf16_runs_follow_the_plain_one(
             if term in plain:
                 near = pytest.approx(plain[term], rel=tolerance, abs=tolerance / 25)
                 assert other[term] == near, term
+    assert compiler.called == ("compile" in setting)
+    if "precision" in setting:
+        assert lines[0][-1]["loss"] != lines[1][-1]["loss"]
 
 
 @pytest.mark.parametrize("method", ["spectral", "ft"])
@@ -322,14 +359,24 @@ def test_layers_of_any_two_networks_are_paired_and_kept_in_the_configuration(
         paired(layers=pairs[:1], resize="pool")
 
 
-def test_held_out_images_are_never_trained_on(tmp_path: Path) -> None:
+def test_held_out_images_are_never_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = photos("train")
     rest, held = hold_out(data, 500)
     both = torch.cat([rest.images, held.images]).flatten(1).long().sum(1).sort().values
     assert torch.equal(both, data.images.flatten(1).long().sum(1).sort().values)
     assert torch.equal(held.images, hold_out(data, 500)[1].images)
     recipe = tiny(epochs=1, holdout=2900, train_images=None, validation_images=None)
+    trained_on = []
+
+    def spied(loops: list[Loop], training: ImageData, **settings: Any) -> None:
+        trained_on.append(training)
+        run_together(loops, training, **settings)
+
+    monkeypatch.setattr(api, "run_together", spied)
     run = train(recipe, tmp_path, role="student", progress=False)
+    assert torch.equal(trained_on[0].images, hold_out(data, 2900)[0].images)
     model = create_model("wrn10_1", 15)
     load_weights(model, run.weights_file)
     expected = evaluate(model, hold_out(data, 2900)[1])
@@ -459,10 +506,11 @@ def test_a_damaged_checkpoint_costs_only_the_way_from_the_one_before(
     (tmp_path / "t.safetensors").symlink_to(teacher_folder / "t.safetensors")
     assert killed(tmp_path, "kd", "step", 9) == -signal.SIGKILL
     run = Run(tmp_path / "run")
-    newest = run.checkpoints()[-1]
+    newest, (first, *_) = run.checkpoints()[-1], run.read_metrics()
     newest.write_bytes(newest.read_bytes()[:-1])
     assert killed(tmp_path, "kd", "never", 0) == 0
     assert [line["epoch"] for line in run.read_metrics()] == [1, 2, 3]
+    assert run.read_metrics()[0] == first  # its rate as well: it was not trained again
 
 
 def test_a_run_that_another_process_works_on_is_refused(tmp_path: Path) -> None:
@@ -540,6 +588,8 @@ def test_a_run_of_version_0_1_0_is_resumed(tmp_path: Path) -> None:
         train(recipe, tmp_path / name, role="student", progress=False) for name in ("old", "new")
     )
     assert [line["epoch"] for line in old.read_metrics()] == [1, 2]
+    stored = (HERE / "run_of_0_1_0/metrics.jsonl").read_text()
+    assert old.read_metrics()[0] == json.loads(stored)  # not trained again
     for a, b in zip(old.read_metrics(), new.read_metrics(), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
     ends = [load_file(run.weights_file) for run in (old, new)]
@@ -705,7 +755,8 @@ def test_the_command_line_runs_under_accelerate_with_two_processes(tmp_path: Pat
     options = ("--epochs", 1, "--train-images", 60, "--validation-images", 60, "--batch-size", 20)
     done = launch(
         *("accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "spectralkd", "distill"),
+        *("--main_process_port", 0, "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("-m", "spectralkd", "distill"),
         *("demo", "--method", "spectral", "--run", tmp_path / "run", *options),
         ACCELERATE_USE_CPU="true",
     )
@@ -767,6 +818,12 @@ def test_two_processes_stopped_within_an_epoch_end_as_two_that_were_not(tmp_path
     assert without_rates(run.read_metrics()) == without_rates(whole.read_metrics())
     ends = [load_file(each.weights_file) for each in (run, whole)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    # The errors are those of the stored network, batch norms included.
+    model = create_model("wrn10_1", 15)
+    load_weights(model, run.weights_file)
+    errors = evaluate(model, photos().subset(60))
+    last = run.read_metrics()[-1]
+    assert [last[name] for name in errors._fields] == pytest.approx(list(errors), rel=1e-4)
 
 
 # --- networks, data and methods of one's own ------------------------------------------------------
@@ -777,7 +834,7 @@ def test_a_users_file_gives_networks_data_and_method(tmp_path: Path) -> None:
     recipe = tiny(epochs=1, train_images=None, data="own_parts:few", **names)
     method, options = "own_parts:LogitMSE", {"weight": 0.5}
     run = distill(recipe, tmp_path / "run", method=method, options=options, progress=False)
-    assert run.read_config()["options"] == {"weight": 0.5}
+    assert run.read_config()["options"] == {"momentum": 0.9, "weight": 0.5}  # 0.9 of the recipe
     assert "mse" in run.read_metrics()[-1]
     assert Run(tmp_path / "run" / "teacher").finished
 

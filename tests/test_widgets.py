@@ -17,12 +17,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.transforms.v2.functional import normalize
 
 from spectralkd.analysis.activations import activation_spectra
 from spectralkd.analysis.agreement import stage_agreement
 from spectralkd.analysis.layers import layer_views
 from spectralkd.data import load_data
-from spectralkd.data.images import ImageArray, suited
+from spectralkd.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageArray
 from spectralkd.data.photos import photographs
 from spectralkd.losses import METHODS
 from spectralkd.losses.base import method_options
@@ -335,7 +336,8 @@ def test_networks_of_the_zoos_show_their_layouts(name: str, layer: str, shown: s
     explorer = SpectrumExplorer({name: net}, data, images=2, name=f"zoo {name}")
     assert layer in explorer.spectra
     assert shown in cells(explorer.table.value)
-    seen = next(iter(suited(data, net).batches(2)))[0]
+    moments = (IMAGENET_MEAN, IMAGENET_STD) if "torchvision" in name else ([0.5] * 3, [0.5] * 3)
+    seen = normalize(images.movedim(-1, 1) / 255, *moments)
     expected = layer_views(net, [seen], [layer], statistics="batch", progress=False)[layer]
     torch.testing.assert_close(explorer.views[layer].plane, expected.plane)
 
@@ -463,9 +465,14 @@ def test_a_methods_options_and_any_teacher_enter_the_command(tmp_path: Path) -> 
     assert set(form.options) == set(method_options(METHODS["kd"]))
     form.options["temperature"].value = "2"
     assert "--option temperature=2.0" in form.command.text
-    form.controls["teacher"].value = "wrn16_2-cifar100-small"
+    form.controls["teacher"].value = "wrn16_2-cifar100-short"
     assert form.settings["teacher_model"].value == "wrn16_2"
-    assert form.launch().teacher == PRETRAINED / "wrn16_2-cifar100-small.safetensors"
+    assert form.launch().teacher == PRETRAINED / "wrn16_2-cifar100-short.safetensors"
+    form.controls["teacher_file"].value = str(tmp_path / "best.pt")  # before the menu
+    form.controls["teacher"].index = 0
+    form.controls["teacher"].value = "wrn16_1-cifar100-short"
+    assert form.settings["teacher_model"].value == "wrn16_2"
+    assert form.launch().teacher == tmp_path / "best.pt"
     form.controls["recipe"].value = "c"  # the method's options stay
     assert "--option temperature=2.0" in form.command.text
 

@@ -30,8 +30,8 @@ for method, (teacher, student, size) in PAIRS.items():
     print(method, "fell from", round(losses[0], 3), "to", round(losses[-1], 3))
     assert losses[-1] < losses[0]
 
-assert skd.create_model("wrn16_2", pretrained="cifar100-small")
-assert read_records("small")
+assert skd.create_model("wrn16_2", pretrained="cifar100-short")
+assert read_records("short")
 assert files(skd).joinpath("py.typed").is_file()  # type checkers read the package's types
 assert "site-packages" in skd.__file__, skd.__file__
 assert list((Path(skd.__file__).parent / "widgets").glob("*.js"))

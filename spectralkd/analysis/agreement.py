@@ -33,9 +33,10 @@ class StageAgreement(NamedTuple):
             Re⟨T conj S⟩ / sqrt(⟨|T|²⟩⟨|S|²⟩) with ⟨·⟩ over the ring and all images, averaged over
             the teacher's channels.
         ceiling: (R,) the same if each ring had its own connector: an upper bound for every
-            single connector. Where it is below 1, the student lacks information that the
-            teacher has at that scale. It is nearly 1 in any case where a ring's modes, times
-            images, are few compared with the student's channels.
+            single connector. Where it is below 1, no 1×1 convolution can make up for what the
+            student's maps lack, or have in other places: a shift lowers it too. It is nearly 1 in
+            any case where a ring's modes, times images, are few compared with the student's
+            channels.
         power: (R,) the teacher's ring-mean power, averaged over channels, in squared units of
             its map.
     """

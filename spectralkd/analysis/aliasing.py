@@ -44,7 +44,8 @@ def aliasing(
 
     A convolution or pooling of stride s is one of stride 1 of which every s-th pixel is kept. It
     is run again with stride 1 on the same input; frequencies beyond 1/(2 s) cycles/pixel of that
-    dense map are folded by the sampling. White noise has a share of 1 - 1/s².
+    dense map are folded by the sampling. White noise has a share of 1 - 1/s² in large maps; at
+    s = 2, 0.72 in dense maps of 32×32 pixels and 0.62 of 8×8.
 
     Args:
         model: any module that takes one tensor. Its ``Conv2d``, ``MaxPool2d`` and ``AvgPool2d``

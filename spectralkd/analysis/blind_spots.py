@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from spectralkd.analysis.distances import perturb, white_noise
 from spectralkd.losses.at import attention
+from spectralkd.losses.base import weighted_sum
 from spectralkd.losses.fft_align import plane_error
 from spectralkd.losses.focal import focal_error
-from spectralkd.losses.overhaul import weighted_sum
 from spectralkd.losses.spectral import Spectral, plain_terms
 from spectralkd.losses.ufd import UFD, decoupled_errors
 from spectralkd.losses.wavelet import high_band_error

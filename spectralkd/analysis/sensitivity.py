@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from spectralkd.checks import check_choice
+from spectralkd.checks import check_choice, check_size
 from spectralkd.data.images import ImageData, normalized
 from spectralkd.models.features import Statistics, altered, evaluation, model_device
 from spectralkd.models.layout import Layout, MapLayer, find_layouts
@@ -102,6 +102,7 @@ def fourier_sensitivity(
         raise ValueError(f"frequencies: expected at least 1, got {frequencies}")
     ((image, _),) = data.subset(1).batches(1)
     height, width = image.shape[-2:]
+    check_size(height, width)
     rows, columns = (_spaced(size, frequencies) for size in (height, width))
     # k and -k are one: the rows from zero on, of which the first needs columns from zero on.
     wanted = [(i, j) for i in rows[len(rows) // 2 :] for j in columns if i > 0 or j >= 0]

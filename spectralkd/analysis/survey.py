@@ -150,7 +150,8 @@ def _blocks(found: Survey) -> Table:
         ),
         rows,
         "Exponent: of the ring mean over the band, cycles per pixel of the map. High share: of the "
-        "power beyond the mean, at |k| ≥ 1/4 cycles per pixel of the map (white noise: 0.80). "
+        "power beyond the mean, at |k| ≥ 1/4 cycles per pixel of the map (white noise: 0.80 in "
+        "large maps, 0.87 in 8×8 pixels). "
         "Length: where the correlation of pixels falls to 1/e, in pixels of the map and of the "
         "image. Δ: log amplitude at the highest frequency of the half diagonal minus that at zero, "
         "natural logarithm (Park & Kim 2022).",
@@ -159,9 +160,13 @@ def _blocks(found: Survey) -> Table:
 
 def _aliasing(found: Survey) -> Table:
     rows = [
-        (name, f"{layer.stride[0]}×{layer.stride[1]}", "×".join(map(str, layer.size)), share)
+        (
+            name,
+            f"{layer.stride[0]}×{layer.stride[1]}",
+            "×".join(map(str, layer.size)),
+            f"{100 * layer.share:.1f} %",
+        )
         for name, layer in found.folded.items()
-        for share in [f"{100 * layer.share:.1f} %"]
     ]
     return Table(
         "Aliasing",
@@ -169,5 +174,5 @@ def _aliasing(found: Survey) -> Table:
         rows,
         "Share of the power beyond the mean that lies beyond the new Nyquist frequency before the "
         "layer samples its output, and is folded onto lower frequencies (white noise at stride 2: "
-        "75 %).",
+        "75 % of large maps, 62 % of maps of 8×8 pixels before).",
     )

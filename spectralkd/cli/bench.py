@@ -15,7 +15,7 @@ import torch
 import typer
 
 from spectralkd import __version__
-from spectralkd.bench.speed import (
+from spectralkd.bench import (
     Timing,
     bench_losses,
     bench_scaling,

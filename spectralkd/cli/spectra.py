@@ -92,13 +92,17 @@ def spectra(
     place = find_device(device)
     source = load_data(data, root=root, image_size=image_size)
     torch.manual_seed(seed)
+    state = f"untrained, seed {seed}"
     if pretrained:
+        if weights or classes:
+            raise ValueError("pretrained: expected neither weights nor classes beside it")
         net = create_model(model, pretrained=pretrained)
-        weights = Path(f"{model}-{pretrained}")
+        state = f"weights of {model}-{pretrained}"
     else:
         net = create_model(model, num_classes=classes or len(source.classes))
         if weights is not None:
             load_weights(net, weights)
+            state = f"weights of {weights}"
     net.to(place)
     layouts = parse_layouts(layout) if layout else None
     if isinstance(layouts, dict):
@@ -120,7 +124,6 @@ def spectra(
         batch_size=batch_size,
         band=band,
     )
-    state = f"weights of {weights}" if weights else f"untrained, seed {seed}"
     convention = "|k| × ring mean (the paper)" if ring == "jacobian" else "the ring mean"
     caption = (
         f"{model} ({state}, {statistics} statistics) on {len(source)} images of {data}; power is "

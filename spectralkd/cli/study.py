@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
 from spectralkd.cli.signals import terminated
-from spectralkd.cli.values import best_device
 from spectralkd.figures.tables import Style, format_table
+from spectralkd.models.features import best_device
 from spectralkd.reproduction.forecast import forecast
-from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.paper_tables import results_table
 from spectralkd.reproduction.records import Size
 from spectralkd.reproduction.study import RESULTS, JobState, Status, run_study, study_state
@@ -31,7 +29,7 @@ def study(
         Size | None,
         typer.Option(
             help="full: the paper's list, the default on a GPU; short: its questions in shorter "
-            "runs; small: small networks."
+            "runs."
         ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
@@ -55,27 +53,21 @@ def study(
             stop=terminated(),
         )
     states = study_state(chosen, runs, results, only=only)
-    rows = [
-        (s.job.name, str(s.job.step), s.status, f"{s.epochs} of {s.job.recipe.epochs}")
-        for s in states
-    ]
+    rows = [(s.job.name, str(s.job.step), s.status, _epochs(s)) for s in states]
     print(format_table(("run", "step", "state", "epochs"), rows))
     counts = ", ".join(
         f"{sum(s.status == status for s in states)} {status}" for status in get_args(Status)
     )
     print(f"\n{chosen} list: {counts}.")
-    missing = [s for s in states if s.status != "recorded"]
-    if missing:
+    if left := [(s.job, s.job.epochs - s.epochs) for s in states if s.status != "recorded"]:
         print(
-            f"What is missing takes at least {forecast(map(_rest, missing)):.1f} hours on this "
-            f"machine, judged by one step; the same command with --minutes 9 continues it."
+            f"What is missing takes at least {forecast(left):.1f} hours on this machine, judged by "
+            f"one step; the same command with --minutes 9 continues it."
         )
 
 
-def _rest(state: JobState) -> Job:
-    """A job with the epochs that are left of it."""
-    recipe = state.job.recipe
-    return replace(state.job, recipe=replace(recipe, epochs=max(1, recipe.epochs - state.epochs)))
+def _epochs(state: JobState) -> str:
+    return f"{state.epochs} of {state.job.epochs}" if state.job.epochs else ""
 
 
 def table(

@@ -13,8 +13,8 @@ from spectralkd.cli.signals import terminated
 from spectralkd.cli.values import parse_layouts, parse_options, parse_pairs
 from spectralkd.losses import METHODS
 from spectralkd.losses.distiller import given
+from spectralkd.losses.options import own_options
 from spectralkd.losses.taps import Resize
-from spectralkd.reproduction.paper_tables import own_options
 from spectralkd.training import api
 from spectralkd.training.accelerator import is_main_process
 from spectralkd.training.recipes import Recipe, recipe_options
@@ -114,7 +114,7 @@ def distill(
     students = [
         api.StudentRun(
             replace(recipe, seed=number),
-            run / f"{name.rpartition(':')[2]}-{number}" if several else run,
+            run / f"{name.replace(':', '.')}-{number}" if several else run,
             name,
             options[name],
             connection,
@@ -125,7 +125,8 @@ def distill(
     stop = terminated()
     if teacher_run is None:
         api.check_students(students)
-        teacher_run = api.train(recipe, run / "teacher", tracker=tracker, stop=stop).path
+        first = replace(recipe, seed=seeds[0])
+        teacher_run = api.train(first, run / "teacher", tracker=tracker, stop=stop).path
     for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
         _report(made)
 
@@ -144,9 +145,10 @@ def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
     """Method, options and layers in the settings of a run; defaults where none was distilled."""
     if settings.get("role") != "distill":
         settings = {}
-    own = own_options(settings.get("options", {}), settings.get("recipe", {}))
+    method = settings.get("method", "spectral")
+    own = own_options(method, settings.get("options", {}), settings.get("recipe", {}))
     places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
-    return {"method": settings.get("method", "spectral"), "options": own, **places}
+    return {"method": method, "options": own, **places}
 
 
 def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

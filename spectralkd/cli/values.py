@@ -8,13 +8,10 @@ from typing import Any, cast
 import torch
 
 from spectralkd.checks import check_choice
-from spectralkd.losses.sum import typed_options
+from spectralkd.losses.options import nested_options, typed_options
+from spectralkd.models.features import best_device
 from spectralkd.models.layout import Layout, Layouts
 from spectralkd.training.recipes import parse_value
-
-
-def best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def find_device(name: str | None) -> str:
@@ -73,7 +70,7 @@ def parse_options(method: str, given: list[str], methods: list[str]) -> dict[str
 def _own_options(method: str, given: list[str]) -> dict[str, Any]:
     """``name=value`` as the types of the method's options; of a sum, ``method.name=value``."""
     known = typed_options(method)
-    options: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or name not in known:
@@ -81,7 +78,5 @@ def _own_options(method: str, given: list[str]) -> dict[str, Any]:
                 f"option: expected name=value with a name among {', '.join(known) or 'none'} for "
                 f"{method}, got {text!r}"
             )
-        part, _, own = name.rpartition(".")
-        place = options.setdefault(part, {}) if part else options
-        place[own] = parse_value(name, known[name][0], value)
-    return options
+        named[name] = parse_value(name, known[name][0], value)
+    return nested_options(named)

@@ -9,11 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from spectralkd.figures.style import COLORS, layout, look, mode, slots
-
-_NO_TERMS = {
-    *("phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"),
-    *("gradients", "runs", "epochs", "images_per_second"),
-}
+from spectralkd.training.meter import FIELDS
 
 
 def curves_figure(
@@ -143,7 +139,7 @@ def _error(line: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _terms(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: value for name, value in line.items() if name not in _NO_TERMS}
+    return {name: value for name, value in line.items() if name not in FIELDS}
 
 
 def _exponents(line: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,17 +18,12 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 # Methods keep their colors from figure to figure.
 _METHODS = ("overhaul", "spectral", "at", "fitnets", "kd", "jacobian", "baseline", "ft", "ab")
-_SAME = {"alone": "baseline"}
 
 
 def slots(names: Iterable[str]) -> dict[str, int]:
     """An index of color and symbol for each name: a method's own, or the next that is free."""
     known = list(names)
-    found = {
-        name: _METHODS.index(_SAME.get(name, name))
-        for name in known
-        if _SAME.get(name, name) in _METHODS
-    }
+    found = {name: _METHODS.index(name) for name in known if name in _METHODS}
     free = (number for number in count() if number not in found.values())
     return {name: found[name] if name in found else next(free) for name in known}
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 
 from spectralkd.checks import Range
@@ -18,6 +17,7 @@ from spectralkd.losses.base import (
     connector,
     cross_entropy,
     stage_weights,
+    weighted_sum,
 )
 from spectralkd.losses.kd import softened_divergence
 from spectralkd.spectra.rings import at_least_float32
@@ -79,12 +79,12 @@ class AB(Method):
                 "kd": self.kd_weight * kl,
             }
         weights = stage_weights(len(teacher.maps))
-        stages = zip(weights, self.connectors, teacher.maps, student.maps, strict=True)
+        stages = zip(self.connectors, teacher.maps, student.maps, strict=True)
         distances = [
-            weight * boundary_hinge(at_least_float32(t), at_least_float32(connect(s)), self.margin)
-            for weight, connect, t, s in stages
+            boundary_hinge(at_least_float32(t), at_least_float32(connect(s)), self.margin)
+            for connect, t, s in stages
         ]
-        return {"ab": self.weight * torch.stack(distances).sum() / len(labels)}
+        return {"ab": self.weight * weighted_sum(weights, distances) / len(labels)}
 
 
 def boundary_hinge(teacher: Tensor, student: Tensor, margin: float = 1.0) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_origin, get_type_hints
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,15 +40,13 @@ class Reading(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """What a method knows of a network before training; made by ``losses.taps``.
+    """What a method knows of a network before training.
 
     Attributes:
-        layers: layers that are read, named as in ``models.features``.
         shapes: (C, H, W) of each stage's maps, as the method gets them.
         margins: (C,) negative, of each stage's maps, where the method needs them.
     """
 
-    layers: tuple[str, ...] = ()
     shapes: tuple[tuple[int, int, int], ...] = ()
     margins: tuple[Tensor, ...] = ()
 
@@ -149,7 +148,8 @@ class Method(nn.Module):
 def method_options(method: type[Method]) -> dict[str, Any]:
     """The options of a method with their defaults (``inspect.Parameter.empty`` for none)."""
     parameters = inspect.signature(method).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+    own = (p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    return {p.name: p.default for p in own}
 
 
 def chosen_options(method: Method) -> dict[str, Any]:
@@ -194,6 +194,11 @@ def connectors(teacher: Taps, student: Taps) -> nn.ModuleList:
 def stage_weights(stages: int) -> list[float]:
     """2^-(n-i-1): the last stage weighs 1, each earlier one half of the next."""
     return [2.0 ** -(stages - number - 1) for number in range(stages)]
+
+
+def weighted_sum(weights: list[float], distances: list[Tensor]) -> Tensor:
+    """Σ weight × distance over stages, a scalar."""
+    return torch.stack([w * d for w, d in zip(weights, distances, strict=True)]).sum()
 
 
 def cross_entropy(student: Reading, labels: Tensor) -> Tensor:

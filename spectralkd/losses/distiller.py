@@ -108,7 +108,7 @@ class Distiller(nn.Module):
         if self.method.reads is not None:
             sample = torch.zeros(2, *shape)
             self._reads = read_layers(networks, self.layers, sample, layout=layout, resize=resize)
-        taps = [Taps(reads.layers, reads.shapes) for reads in self._reads]
+        taps = [Taps(reads.shapes) for reads in self._reads]
         if self.method.needs_margins:
             taps[0] = taps[0]._replace(margins=margins(networks[0], self._reads[0], images))
         self.method.build(taps[0], taps[-1])
@@ -214,7 +214,10 @@ class Distiller(nn.Module):
         self._passes = (compiled(self._readers[0]), compiled(self.terms))
 
     def close(self) -> None:
-        """Take the hooks off both networks and let the student require gradients as before."""
+        """Take the hooks off both networks and let the student require gradients as before.
+
+        Distillers that share a teacher (``share_teacher``) are closed together.
+        """
         for reader in self._readers:
             reader.remove()
         for parameter, required in zip(self.student.parameters(), self._required, strict=True):
@@ -236,16 +239,16 @@ def share_teacher(distillers: Sequence[Distiller]) -> None:
     Raises:
         ValueError: the distillers have different teachers.
     """
-    readers = [d for d in distillers if d.teacher is not None]
-    if any(d.teacher is not readers[0].teacher for d in readers):
+    taught = [d for d in distillers if d.teacher is not None]
+    if any(d.teacher is not taught[0].teacher for d in taught):
         raise ValueError("distillers: expected one teacher, the same object, got several")
-    if len(readers) < 2:
+    if len(taught) < 2:
         return
-    for distiller in readers:
+    for distiller in taught:
         distiller._readers[0].remove()
-    layers = dict.fromkeys(layer for distiller in readers for layer in distiller.layers[0])
-    shared = FeatureReader(readers[0]._readers[0].model, tuple(layers))
-    for distiller in readers:
+    layers = dict.fromkeys(layer for distiller in taught for layer in distiller.layers[0])
+    shared = FeatureReader(taught[0]._readers[0].model, tuple(layers))
+    for distiller in taught:
         distiller._readers[0] = shared
         distiller._passes = (shared, distiller._passes[1])
 

@@ -21,7 +21,9 @@ class FAM(Method):
     A is a frequency attention module, a batch norm and a ReLU. The module adds two paths, each
     with a learned rate r: ``r1 · F⁻¹(M · W · F(S)) + r2 · conv1×1(S)``. F is the orthonormal
     transform, W a learned complex number for each frequency and each pair of a student's and a
-    teacher's channel, and M zeroes a square of low frequencies.
+    teacher's channel, and M zeroes a square of low frequencies. The ReLU, the authors', cannot
+    follow a teacher's map where that is negative, as the sums at the ends of WideResNet's stages
+    are in many places.
 
     Different from the authors' code: the cross-attention that adds the next stage's map, the
     comparison of the pooled features after the last stage and the linear growth of w over the

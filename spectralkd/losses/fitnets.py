@@ -21,7 +21,9 @@ class FitNets(Method):
 
     The original first trains the student up to the hint and then distills the logits; later
     comparisons (RepDistiller, mdistiller) train everything at once with weight 100, through a
-    regressor with batch norm and ReLU. There is no official code.
+    regressor with batch norm and ReLU. There is no official code. Of a network whose stages end in
+    a sum without a ReLU, such as WideResNet, the map is negative in many places, where that
+    regressor cannot follow it (the teacher's is compared raw, as in those two).
 
     Args:
         two_stages: train as the original does: ``hint_epochs`` on the hint alone, then KD.

@@ -22,7 +22,9 @@ class Jacobian(Method):
     The gradient of one logit with respect to the image, of unit length per sample, is matched
     between the networks; the student is trained through it (double backward). There is no
     official code, and neither its weight nor its reduction in Heo et al.'s comparison is known;
-    the public reimplementations take the mean over all elements with weight 20.
+    the public reimplementations take the mean over all elements with weight 20. As there, the
+    gradient is that of the batch's sum: through the student's batch norms it also holds what an
+    image does to the others' logits.
 
     Args:
         weight: w, for the mean over batch and image elements.

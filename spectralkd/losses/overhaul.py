@@ -19,6 +19,7 @@ from spectralkd.losses.base import (
     connectors,
     cross_entropy,
     stage_weights,
+    weighted_sum,
 )
 from spectralkd.spectra.rings import at_least_float32
 
@@ -73,11 +74,6 @@ class Overhaul(Method):
         t = at_least_float32(teacher.maps[stage])
         s = at_least_float32(self.connectors[stage](student.maps[stage]))
         return torch.maximum(t, self.get_buffer(f"margin{stage}").to(t)), s
-
-
-def weighted_sum(weights: list[float], distances: list[Tensor]) -> Tensor:
-    """Σ weight × distance over stages, a scalar."""
-    return torch.stack([w * d for w, d in zip(weights, distances, strict=True)]).sum()
 
 
 def partial_l2(teacher: Tensor, student: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, Taps, cross_entropy
-from spectralkd.losses.overhaul import weighted_sum
+from spectralkd.losses.base import Method, Reading, Taps, cross_entropy, weighted_sum
 from spectralkd.spectra.rings import at_least_float32
 
 

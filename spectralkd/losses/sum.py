@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -120,43 +120,6 @@ def make_method(
     kind = find_method(method)
     _check_options(method, options, method_options(kind))
     return kind(**options)
-
-
-def with_defaults(
-    method: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Options of a method or a sum, and those of the defaults that a method has.
-
-    Args:
-        method, options: as ``make_method``.
-        defaults: fields of a recipe by name, for the methods that take them from there.
-
-    Raises:
-        ValueError: no such method.
-    """
-    if "+" in method:
-        own = {name: options.get(name, {}) for name in method.split("+")}
-        made = {name: with_defaults(name, given, defaults) for name, given in own.items()}
-        return {**options, **made}
-    of_recipe = find_method(method).of_recipe
-    return {name: defaults[name] for name in of_recipe} | dict(options)
-
-
-def typed_options(method: str) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each option (``inspect.Parameter.empty`` for none); of a sum, by
-    ``method.name``.
-
-    Raises:
-        ValueError, TypeError: as ``find_method``.
-    """
-    parts = method.split("+")
-    return {
-        f"{part}.{name}" if len(parts) > 1 else name: (hints.get(name, type(default)), default)
-        for part in parts
-        for kind in (find_method(part),)
-        for hints in (get_type_hints(kind),)
-        for name, default in method_options(kind).items()
-    }
 
 
 def method_name(method: Method) -> str:

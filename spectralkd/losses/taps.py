@@ -87,9 +87,8 @@ def paired_layers(
         raise ValueError(
             f"layers: expected pairs of a teacher's and a student's layer, got {layers!r}"
         )
-    return [
-        tuple(pair[number - len(networks)] for pair in layers) for number in range(len(networks))
-    ]
+    teacher_and_student = list(zip(*layers, strict=True))
+    return teacher_and_student[-len(networks) :]
 
 
 def read_layers(
@@ -142,7 +141,8 @@ def margins(model: nn.Module, reads: Reads, images: Tensor | None) -> tuple[Tens
         ValueError: there is no batch norm, and no images.
     """
     norms = [
-        _norm_of(model, layer, found.channels) for layer, found in zip(*reads[:2], strict=True)
+        _norm_of(model, layer, found.channels)
+        for layer, found in zip(reads.layers, reads.found, strict=True)
     ]
     without = [layer for layer, norm in zip(reads.layers, norms, strict=True) if norm is None]
     measured = {}

@@ -107,12 +107,21 @@ def altered(
             return (apply(layer, value[0]), *value[1:])
         return change(layer, value)
 
+    def apply_to_input(layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return apply(layer, args), kwargs
+        first = next(iter(kwargs))
+        return args, {**kwargs, first: apply(layer, kwargs[first])}
+
     with ExitStack() as hooks:
         for layer in layers:
             path, _, port = layer.partition(":")
             module = model.get_submodule(path)
             if port == "input":
-                handle = module.register_forward_pre_hook(lambda _, args, n=layer: apply(n, args))
+                handle = module.register_forward_pre_hook(
+                    lambda _, args, kwargs, n=layer: apply_to_input(n, args, kwargs),
+                    with_kwargs=True,
+                )
             else:
                 handle = module.register_forward_hook(lambda _, args, out, n=layer: apply(n, out))
             hooks.callback(handle.remove)
@@ -143,6 +152,11 @@ def evaluation(model: nn.Module, statistics: Statistics = "running") -> Iterator
             norm.track_running_stats = True
         for module, was_training in training.items():
             module.training = was_training
+
+
+def best_device() -> str:
+    """A GPU where torch finds one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def model_device(model: nn.Module) -> torch.device:

@@ -29,7 +29,7 @@ from spectralkd.training.recipes import Recipe
 from spectralkd.training.run_folder import Run
 
 # The teacher begins with weights that come with the package, and so needs little training.
-PRETRAINED, TEACHER_EPOCHS, TEACHER_LR = "cifar100-small", 2, 0.02
+PRETRAINED, TEACHER_EPOCHS, TEACHER_LR = "cifar100-short", 2, 0.02
 STUDENT_IMAGES = 150
 MEASURED_IMAGES = 500
 TEACHER, ALONE = "teacher", "student alone"
@@ -76,15 +76,18 @@ def run_demo(
         folder: of the runs; finished ones are not run again.
         methods: see ``losses.METHODS``.
         seeds: number of repetitions, from the recipe's seed on.
-        student_images: how many of the teacher's images the student sees, alone and distilled.
+        student_images: how many images of the same halves the student sees, alone and distilled.
         progress: show progress bars.
         stop: as ``training.api.train``.
 
     Raises:
-        ValueError: a number that is too small or too large; no weights for the teacher.
+        ValueError: a number that is too small or too large, held out images; no weights for the
+            teacher.
     """
     if seeds < 1:
         raise ValueError(f"seeds: expected at least 1, got {seeds}")
+    if recipe.holdout:
+        raise ValueError(f"holdout: expected 0, got {recipe.holdout}; the demo has other halves")
     check_students([StudentRun(recipe, folder, method) for method in methods])
     training, data = (_load(recipe, split) for split in ("train", "validation"))
     short = few_images(recipe, student_images, len(training))
@@ -106,7 +109,7 @@ def run_demo(
     return Demo(
         task=_task(recipe, student_images, training, data),
         images=image_spectrum(data, ring="jacobian", progress=False),
-        crops=training.subset(student_images),
+        crops=_load(short, "train"),
         errors={
             name: [made[name].read_metrics()[-1]["top1_error"] for made in runs] for name in runs[0]
         },
@@ -143,11 +146,12 @@ def demo_table(demo: Demo, style: Style = "text") -> str:
     """Errors over seeds and exponents of the networks side by side."""
     stages = list(next(iter(demo.spectra.values())))
     header = ("network", "top-1 error", *(f"α {stage}" for stage in stages))
-    rows = [("(the images)", "", f"{_law(demo.images).exponent:.2f}", *[""] * (len(stages) - 1))]
+    rows = []
     for name, errors in demo.errors.items():
         exponents = (f"{_law(demo.spectra[name][stage]).exponent:.2f}" for stage in stages)
         rows.append((name, f"{statistics.mean(errors):.1f} %", *exponents))
-    return format_table(header, [*rows[1:], rows[0]], style)
+    images = ("(the images)", "", f"{_law(demo.images).exponent:.2f}", *[""] * (len(stages) - 1))
+    return format_table(header, [*rows, images], style)
 
 
 def seeds_table(demo: Demo, style: Style = "text") -> str:
@@ -259,7 +263,7 @@ def _task(recipe: Recipe, few: int, training: ImageData, validation: ImageData) 
         f"The task: from which of {len(validation.classes)} photographs is a {crops}? The teacher "
         f"({recipe.teacher_model}) was trained on CIFAR-100, then on {len(training):,} labeled "
         f"crops of one half of each photograph; the student ({recipe.student_model}), alone or "
-        f"distilled, sees {few} of these crops and no others. Errors are on "
+        f"distilled, sees {few} such crops and no others. Errors are on "
         f"{len(validation):,} crops of the other halves; guessing gives "
         f"{100 - 100 / len(validation.classes):.1f} %."
     )

@@ -10,26 +10,28 @@ import torch
 from torch.nn import functional
 
 from spectralkd.models import create_model
+from spectralkd.models.features import best_device
 from spectralkd.reproduction.jobs import Job
 from spectralkd.training.recipes import Recipe
 
 CIFAR_IMAGES = 50_000
 
 
-def forecast(jobs: Iterable[Job]) -> float:
+def forecast(jobs: Iterable[tuple[Job, int]]) -> float:
     """Hours for jobs, from one step of each network on this machine, other work included.
 
     Losses, evaluations and the measurements on teachers are not in it. Students of one step, seed
     and teacher share each pass of the teacher.
 
     Args:
-        jobs: of one list.
+        jobs: of one list, each with the number of its epochs that are left. Every phase of a
+            method is counted as one that trains the student.
     """
     training: Counter[tuple[str, Recipe]] = Counter()
     shared: dict[tuple[str, int, int], tuple[str, Recipe, float]] = {}
-    for job in jobs:
+    for job, epochs in jobs:
         recipe = job.recipe
-        passes = recipe.epochs * float(recipe.train_images or CIFAR_IMAGES - recipe.holdout)
+        passes = epochs * float(recipe.train_images or CIFAR_IMAGES - recipe.holdout)
         if job.kind == "teacher":
             training[recipe.teacher_model, _speed(recipe)] += int(passes)
         elif job.kind == "distill":
@@ -53,7 +55,7 @@ def _speed(recipe: Recipe) -> Recipe:
 
 def _rate(network: str, recipe: Recipe, *, train: bool) -> float:
     """Images a second of one step after another one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     model = create_model(network, 100).to(device).to(memory_format=torch.channels_last)
     model.train(train)
     images = torch.randn(recipe.batch_size, 3, 32, 32, device=device)

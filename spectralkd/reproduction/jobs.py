@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from spectralkd.reproduction.records import Size
+from spectralkd.losses.base import Method
+from spectralkd.losses.options import with_recipe
+from spectralkd.losses.sum import make_method
 from spectralkd.training.recipes import Recipe
 
 Kind = Literal["teacher", "distill", "spectra", "scrambling"]
@@ -41,28 +43,22 @@ class Job:
     teacher: str | None = None
     ships: str | None = None
 
+    @property
+    def epochs(self) -> int:
+        """Of all phases of the method; none for a measurement."""
+        measured = self.kind in ("spectra", "scrambling")
+        return 0 if measured else sum(self.recipe.phase_epochs(self.made().phases))
 
-# Names of the shipped weights: of a list's teacher of a network.
-WEIGHTS = {"full": "cifar100", "short": "cifar100-short", "small": "cifar100-small"}
+    def made(self) -> Method:
+        """The method with its options."""
+        return make_method(self.method, with_recipe(self.method, self.options, vars(self.recipe)))
+
+
+# Names of the shipped weights: of a list's teachers; and what those of three students add.
+WEIGHTS = {"full": "cifar100", "short": "cifar100-short"}
+STUDENTS = {"baseline": "", "overhaul": "-overhaul", "spectral": "-spectral"}
 
 
 def teacher_name(network: str, preset: str = "heo") -> str:
     """Name of the job that trains a teacher."""
     return f"teacher-{network}-{preset}-0"
-
-
-def table_job(
-    size: Size, step: int, recipe: Recipe, method: str, row: str | None, options: dict[str, Any]
-) -> Job:
-    """A student of a table of the lists ``full`` and ``small``, named by setup, preset and row.
-
-    The first of each of three methods in setup (c) ships.
-    """
-    row = row or method
-    label, ships = row.replace(" ", "-"), None
-    first = (recipe.setup, recipe.preset, recipe.seed) == ("c", "heo", 0)
-    if first and label in ("baseline", "overhaul", "spectral"):
-        ships = WEIGHTS[size] + ("" if label == "baseline" else f"-{method}")
-    name = f"{recipe.setup}-{recipe.preset}-{label}-{recipe.seed}"
-    teacher = teacher_name(recipe.teacher_model)
-    return Job(step, name, row, recipe, "distill", method, options, teacher, ships)

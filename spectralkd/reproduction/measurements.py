@@ -15,7 +15,7 @@ from spectralkd.analysis.sensitivity import ring_scrambling
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData
 from spectralkd.models import create_model, model_stages
-from spectralkd.models.features import Statistics
+from spectralkd.models.features import Statistics, best_device
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.records import scrambling_to_json, six_digits, spectrum_to_json
 
@@ -52,7 +52,7 @@ def network_spectra(network: str, weights: Path, root: str | None = None) -> dic
     for state, model in networks.items():
         for statistics in _BOTH:
             spectra = activation_spectra(
-                model.to(_device()),
+                model.to(best_device()),
                 data.batches(100),
                 layers,
                 statistics=statistics,
@@ -84,7 +84,7 @@ def network_correlations(network: str, weights: Path, root: str | None = None) -
     for state, model in {"trained": trained, "untrained": create_model(network)}.items():
         stages = [stage.output for stage in model_stages(model)]
         found = layer_views(
-            model.to(_device()), data.batches(100), stages, statistics="batch", progress=False
+            model.to(best_device()), data.batches(100), stages, statistics="batch", progress=False
         )
         views |= {f"{state} {stage}": view for stage, view in found.items()}
     return {
@@ -104,7 +104,7 @@ def teacher_scrambling(network: str, weights: Path, root: str | None = None) -> 
     """
     model = create_model(network)
     load_weights(model, weights)
-    model.to(_device())
+    model.to(best_device())
     data = load_data("cifar100", root=root).subset(SCRAMBLED_IMAGES)
     found = {}
     for stage in model_stages(model):
@@ -128,7 +128,7 @@ def agreement_with_teacher(
     for network, weights in (teacher, student):
         model = create_model(network, len(data.classes))
         load_weights(model, weights)
-        models.append(model.to(_device()))
+        models.append(model.to(best_device()))
     batches = data.subset(COMPARED_IMAGES).batches(100)
     found = stage_agreement(models[0], models[1], batches, progress=False)
     return {
@@ -138,7 +138,3 @@ def agreement_with_teacher(
         }
         for stage, agreement in found.items()
     }
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spectralkd.figures.tables import Style, format_table
+from spectralkd.losses.options import named_options, own_options
 from spectralkd.reproduction.records import Record
-from spectralkd.training.launch import find_runs, named_options
 from spectralkd.training.recipes import FREE_FIELDS, RECIPES, Recipe, get_recipe
-from spectralkd.training.run_folder import Run
+from spectralkd.training.run_folder import Run, find_runs
 
 # Error in percent on CIFAR-100's validation set, setups a-f: Table 2 of the paper.
 TABLE_2: dict[str, tuple[float, ...]] = {
@@ -112,10 +112,10 @@ def record_table(
         style: as ``results_table``.
 
     Returns:
-        A row a method, a column a setup that has a record, and a pair of networks where a setup
-        has several: the median of the last errors and, of several seeds, their range and number.
-        For ``full`` records the paper's error stands before it; others have nothing in the paper
-        to be compared with.
+        A row a method, a column a setup and pair of networks that have a record: the median of
+        the last errors and, of several seeds, their range and number. For ``full`` records, whose
+        networks are the paper's, its error stands before it; others have nothing in the paper to
+        be compared with.
     """
     cells: dict[tuple[str, _Column], list[float]] = defaultdict(list)
     teachers: dict[str, list[float]] = defaultdict(list)
@@ -144,7 +144,7 @@ def record_table(
     setups = Counter(column.setup for column in ordered)
     header = ["method"]
     for setup, teacher, student in ordered:
-        networks = f", {teacher} → {student}" if setups[setup] > 1 else ""
+        networks = "" if full and setups[setup] == 1 else f", {teacher} → {student}"
         header.append(f"{'paper / measured, ' if full else ''}setup {setup}{networks}")
     return format_table(header, rows, style)
 
@@ -170,13 +170,11 @@ def group_runs(paths: Iterable[str | Path]) -> tuple[list[Group], list[str]]:
     unfinished = []
     for path in _run_folders(paths):
         run = Run(path)
-        config, lines = run.read_config(), run.read_metrics()
         if not run.finished:
-            total = config["recipe"]["epochs"]
-            total = lines[-1].get("epochs", total) if lines else total
-            unfinished.append(f"{path} ({len(lines)} epochs of {total})")
+            done, total = run.progress()
+            unfinished.append(f"{path} ({done} epochs of {total})")
             continue
-        last = run.last_metrics()
+        config, last = run.read_config(), run.last_metrics()
         recipe = config["recipe"]
         method = "teacher" if config["role"] == "teacher" else config["method"]
         setup = "custom" if config["role"] == "custom" else recipe["setup"]
@@ -218,18 +216,9 @@ def changes_of(config: dict[str, Any]) -> tuple[str, ...]:
         for name, value in recipe.items()
         if name not in ignored and value != _as_json(plain[name])
     }
-    options = named_options(own_options(config["options"], recipe))
+    options = named_options(own_options(config["method"], config["options"], recipe))
     paired = {name: config[name] for name in ("layers", "layout", "resize") if name in config}
     return tuple(f"{name}={value}" for name, value in (changed | options | paired).items())
-
-
-def own_options(options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a method, or of a sum's methods, that it does not have from its recipe."""
-    return {
-        name: own_options(value, recipe) if isinstance(value, Mapping) else value
-        for name, value in options.items()
-        if name not in recipe or value != recipe[name]
-    }
 
 
 def published(setup: str, method: str) -> str:

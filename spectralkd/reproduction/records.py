@@ -3,10 +3,10 @@
 The package's own are in ``recorded`` and are only read; a user's runs write theirs to a folder of
 the user's, which is read beside the package's.
 
-A record of a run holds its ``config`` (with versions and device), ``metrics`` (a line an epoch)
-and ``weights_sha256``; a record of spectra holds ``spectra`` and ``correlations`` instead.
-``full`` records are the paper's setups as they are; ``small`` ones are made on two CPU cores and
-stand for nothing but themselves.
+A record of a run holds its ``config`` (with versions and device), all ``method_options``, its
+``metrics`` (a line an epoch) and ``weights_sha256``, one of a student also its ``agreement`` with
+the teacher; a record of a measurement holds ``spectra`` and ``correlations``, or ``scrambling``.
+``full`` records are the paper's setups as they are, ``short`` ones shorter runs of its networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spectralkd.checks import check_choice
 from spectralkd.spectra.power import Ring, Spectrum
 from spectralkd.training.run_folder import read_json, write_whole
 
-Size = Literal["full", "short", "small"]
+Size = Literal["full", "short"]
 Record = dict[str, Any]
 
 PACKAGED = Path(__file__).parent / "recorded"
@@ -32,7 +32,7 @@ def read_records(size: Size, folder: str | Path | None = None) -> dict[str, Reco
     """All records of a size by name.
 
     Args:
-        size: ``"full"``, ``"short"`` or ``"small"``.
+        size: ``"full"`` or ``"short"``.
         folder: of the user's records, which replace the package's of the same names; default:
             the package's alone.
 

@@ -13,11 +13,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData
+from spectralkd.losses.base import chosen_options
 from spectralkd.models import PRETRAINED, create_model
+from spectralkd.models.features import best_device
 from spectralkd.models.weights import load_weights, save_half
 from spectralkd.reproduction.jobs import WEIGHTS, Job
 from spectralkd.reproduction.lists import study_jobs
@@ -41,7 +41,7 @@ RESULTS = Path("results")
 
 
 class JobState(NamedTuple):
-    """How far a job is; ``"waiting"`` is for its teacher."""
+    """How far a job is, in finished epochs; ``"waiting"`` is for its teacher."""
 
     job: Job
     status: Status
@@ -125,6 +125,9 @@ def run_study(
             made = _run(group, place, progress, over)
         except Stopped as stopped:
             report(str(stopped))
+            for job in group:
+                if Run(runs / job.name).finished:  # it need not wait for the others
+                    _keep(job, _record(job, Run(runs / job.name), place), place, report)
             break
         except InUse as error:  # another study works on it: the next job
             report(str(error))
@@ -135,8 +138,7 @@ def run_study(
             tried -= {job.name for job in group if Run(place.runs / job.name).finished}
             continue
         for job, record in zip(group, made, strict=True):
-            write_record(job.name, size, record, results / "records")
-            report(f"{job.name}: {_summary(record)}")
+            _keep(job, record, place, report)
 
 
 class _Places(NamedTuple):
@@ -191,6 +193,11 @@ def _run(
     return [_record(job, run, place) for job, run in zip(jobs, made, strict=True)]
 
 
+def _keep(job: Job, record: Record, place: _Places, report: Callable[[str], None]) -> None:
+    write_record(job.name, place.size, record, place.results / "records")
+    report(f"{job.name}: {_summary(record)}")
+
+
 def _about(job: Job, place: _Places) -> Record:
     return {"name": job.name, "size": place.size, "step": job.step, "row": job.row}
 
@@ -202,6 +209,7 @@ def _record(job: Job, run: Run, place: _Places) -> Record:
     digest = file_digest(run.weights_file)
     measured: Record = {"metrics": run.read_metrics(), "weights_sha256": digest}
     record = _about(job, place) | {"config": config} | measured
+    record["method_options"] = chosen_options(job.made())
     data = load_data("cifar100", root=place.root)
     if job.kind == "distill":
         teacher = job.recipe.teacher_model
@@ -221,7 +229,7 @@ def _save_weights(run: Run, folder: Path, name: str, record: Record, data: Image
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(best_device())
     about = {key: record[key] for key in ("name", "size", "config")}
     errors = evaluate(model, data)._asdict()
     save_half(model, folder / f"{network}-{name}.safetensors", about | errors)

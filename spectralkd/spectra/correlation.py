@@ -93,8 +93,8 @@ def _inverse_root(power: Tensor, eps: float) -> Tensor:
 def correlation_function(x: Tensor) -> tuple[Tensor, Tensor]:
     """Correlation of pixels at distance r, the C(r) of Eq. 2, of each map.
 
-    Each map's own mean is removed, which shifts Eq. 2's constant C1 only. The map is not wrapped
-    around: pairs of pixels across its edges do not count.
+    Each map's own mean is removed, which shifts Eq. 2's constant C1 and little else. The map is
+    not wrapped around: pairs of pixels across its edges do not count.
 
     Args:
         x: (..., H, W) real floating-point maps, H and W at least 4.

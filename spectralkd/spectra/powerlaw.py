@@ -65,7 +65,9 @@ def fit_power_law(
 
     Without ``stderr`` every ring weighs the same and the exponent's error comes from the
     scatter around the line. With it, rings weigh by their relative error, and the exponent's
-    error is what those errors alone imply, even where a line fits badly: check R².
+    error is what those errors alone imply, even where a line fits badly: check R². They count as
+    independent, which errors over images are not (a bright image is bright at every ring);
+    ``analysis.bands.bootstrap_exponents`` draws whole images.
 
     Args:
         frequency: (R,) in cycles/pixel.

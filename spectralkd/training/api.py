@@ -21,7 +21,8 @@ from spectralkd.data.augmentation import check_batch_size
 from spectralkd.data.images import ImageData, hold_out
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
-from spectralkd.losses.sum import make_method, method_name, with_defaults
+from spectralkd.losses.options import with_recipe
+from spectralkd.losses.sum import make_method, method_name
 from spectralkd.losses.taps import Pairs, Resize, paired_layers
 from spectralkd.models import create_model
 from spectralkd.models.features import check_layers
@@ -36,13 +37,10 @@ from spectralkd.training.together import run_together
 
 MARGIN_IMAGES = 256
 
-# Options of a method that are fields of the recipe.
-RECIPE_OPTIONS = ("alpha", "beta", "gamma")
-
 _DATA = ("data", "root", "image_size", "train_images", "validation_images", "holdout")
 
 # Fields of a recipe that ``fit`` does not use: networks, data and loss are passed to it.
-_NOT_FITTED = (*_DATA, "mixup", "teacher_model", "student_model", *RECIPE_OPTIONS)
+_NOT_FITTED = (*_DATA, "mixup", "teacher_model", "student_model", "alpha", "beta", "gamma")
 
 # What the batches that a student sees depend on, and how they pass through the networks.
 _BATCHES = (*_DATA, "batch_size", "seed", "precision", "compile")
@@ -150,9 +148,8 @@ class StudentRun:
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """The method's options, the recipe's alpha, beta and gamma where they are not given."""
-        defaults = {name: getattr(self.recipe, name) for name in RECIPE_OPTIONS}
-        return with_defaults(self.method, self.options, defaults)
+        """The method's options, and the recipe's, such as alpha, where they are not given."""
+        return with_recipe(self.method, self.options, vars(self.recipe))
 
     def made(self) -> Method:
         """The method with its options."""

@@ -14,7 +14,6 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -24,6 +23,7 @@ import torch
 
 from spectralkd.checks import Range, check_choice, check_ranges
 from spectralkd.data.cifar import cifar_folder
+from spectralkd.losses.options import named_options, with_recipe
 from spectralkd.losses.sum import make_method
 from spectralkd.training.lock import Holder, began, holder, locked, process_of
 from spectralkd.training.recipes import (
@@ -117,15 +117,6 @@ def launch_command(launch: Launch) -> list[str]:
     return words
 
 
-def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's options by name, those of a sum by ``method.name``."""
-    named: dict[str, Any] = {}
-    for name, value in options.items():
-        own = isinstance(value, Mapping)
-        named |= {f"{name}.{key}": v for key, v in value.items()} if own else {name: value}
-    return named
-
-
 def obstacles(launch: Launch) -> list[str]:
     """Reasons why a run cannot be started; empty where it can."""
     found = []
@@ -137,7 +128,7 @@ def obstacles(launch: Launch) -> list[str]:
         )
     if launch.processes > 1 and _in_use(launch.port):
         found.append(f"port: {launch.port} is in use by another program; choose another")
-    if recipe.drops == () != get_recipe(recipe.setup, recipe.preset).drops:  # type: ignore[arg-type]
+    if not recipe.drops and get_recipe(recipe.setup, recipe.preset).drops:  # type: ignore[arg-type]
         found.append("drops: expected at least one, got none; drop_factor 1 keeps the rate")
     if recipe.data == "imagefolder" and not (recipe.root and Path(recipe.root).is_dir()):
         found.append(f"root: expected the folder of the images, got {recipe.root!r}")
@@ -253,9 +244,7 @@ def run_state(run: str | Path) -> RunState:
         known, total, epochs, status = _read_launch(path), 0, 0, "stopped"
         if (path / "config.json").is_file():
             folder = Run(path)
-            total = folder.read_config()["recipe"]["epochs"]
-            lines = folder.read_metrics()
-            epochs, total = len(lines), lines[-1].get("epochs", total) if lines else total
+            epochs, total = folder.progress()
             status = "finished" if folder.finished else "stopped"
         if holder(path) or _processes(path):
             status = "running"
@@ -264,16 +253,6 @@ def run_state(run: str | Path) -> RunState:
     except (ValueError, OSError) as error:
         return RunState("unreadable", 0, 0, str(error))
     return RunState(status, epochs, total)  # type: ignore[arg-type]
-
-
-def find_runs(folder: str | Path) -> list[Path]:
-    """Folders of runs in a folder and in its folders, by name."""
-    found = {
-        path.parent
-        for name in ("config.json", "launch.json")
-        for path in (*Path(folder).glob(f"*/{name}"), *Path(folder).glob(f"*/*/{name}"))
-    }
-    return sorted(found)
 
 
 def _start(launch: Launch) -> None:
@@ -366,8 +345,11 @@ def _changed(launch: Launch) -> list[str]:
     if not run.config_file.is_file():
         return []
     known = run.read_config()
-    method = launch.method if launch.task == "distill" else "baseline"
-    asked = {"role": launch.task, "method": method, "recipe": asdict(launch.recipe)}
+    asked: dict[str, Any] = {"role": launch.task, "method": "baseline", "options": {}}
+    if launch.task == "distill":
+        options = with_recipe(launch.method, launch.options, vars(launch.recipe))
+        asked |= {"method": launch.method, "options": options}
+    asked["recipe"] = asdict(launch.recipe)
     return differences({name: known.get(name) for name in asked}, asked, FREE_FIELDS)
 
 

@@ -72,9 +72,7 @@ class Loop:
         distiller.to(accelerator.device)
         for network in filter(None, (distiller.teacher, distiller.student)):
             network.to(memory_format=torch.channels_last)
-        self.epochs = [
-            recipe.epochs if phase.epochs is None else phase.epochs for phase in distiller.phases
-        ]
+        self.epochs = recipe.phase_epochs(distiller.phases)
         self.at, self.meter = Position(), EpochMeter()
         self.step: Step | None = None  # made anew for each phase
         self.rng = torch.get_rng_state()  # of this run alone, whatever else the process draws
@@ -152,6 +150,10 @@ class Loop:
         before, self.rng = self.rng, torch.get_rng_state()
         self.draws = not torch.equal(before, self.rng)
         return values
+
+    def stop_clock(self) -> None:
+        """Note how long the epoch's steps took."""
+        self.seconds = time.monotonic() - self.clock
 
     def finish_step(self, values: Tensor, images: int, runs: int) -> None:
         """Note the terms of a step; at the end of an epoch evaluate and write its line.
@@ -252,9 +254,9 @@ class Loop:
         """Write the epoch's line of metrics, and go on to the next epoch or phase."""
         assert self.step is not None
         at, accelerator = self.at, self.accelerator
-        self._check_finite()  # waits for the device, so that the rate is of finished work
-        seconds = time.monotonic() - self.clock
-        rate = (self.meter.images - self.seen) * accelerator.num_processes / max(seconds, 1e-9)
+        self._check_finite()
+        images = (self.meter.images - self.seen) * accelerator.num_processes
+        rate = images / max(self.seconds, 1e-9)
         terms = self.meter.means(accelerator)
         lr = self.step.optimizer.param_groups[0]["lr"]
         line: dict[str, Any] = {"phase": self.phase.name, "epoch": at.epoch + 1, "lr": lr}

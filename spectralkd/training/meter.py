@@ -9,6 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+# What a line of a run's metrics holds beside the terms of the loss.
+FIELDS = (
+    *("phase", "epoch", "lr", "loss", "top1_error", "top5_error", "nll", "exponents"),
+    *("gradients", "images_per_second", "runs", "epochs"),
+)
+
 
 class EpochMeter:
     """Sums loss terms on their device, so that no step waits for it.
@@ -24,8 +30,17 @@ class EpochMeter:
         self.sums = self.first_nonfinite = torch.zeros(0)
 
     def add(self, names: tuple[str, ...], values: Tensor, images: int) -> None:
-        """Add a step's terms, (T,), means over ``images``."""
+        """Add a step's terms, (T,), means over ``images``.
+
+        Raises:
+            ValueError: a term has the name of another metric.
+        """
         if self.steps == 0:
+            if taken := [name for name in names if name in FIELDS]:
+                raise ValueError(
+                    f"method: expected terms named unlike {', '.join(FIELDS)}, got "
+                    f"{', '.join(taken)}"
+                )
             self.names = names
             self.sums = torch.zeros_like(values)
             self.first_nonfinite = torch.full_like(values, math.inf)

@@ -60,12 +60,22 @@ class Run:
         """
         if not self.weights_file.is_file():
             return False
-        if not _is_whole(self.weights_file, *_version(self.weights_file)):
+        versions = _version(self.weights_file, _sidecar(self.weights_file))
+        if not _is_whole(self.weights_file, *versions):
             raise ValueError(
                 f"{self.weights_file}: expected the trained network, got a damaged file; restore "
                 f"it from a copy, or remove it to train the network again"
             )
         return True
+
+    def progress(self) -> tuple[int, int]:
+        """Epochs that are done, and those of the whole run, as far as it is known.
+
+        Raises:
+            ValueError: a damaged file, which is named.
+        """
+        lines, total = self.read_metrics(), self.read_config()["recipe"]["epochs"]
+        return len(lines), lines[-1].get("epochs", total) if lines else total
 
     # --- configuration ---
 
@@ -313,6 +323,16 @@ def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] 
     ]
 
 
+def find_runs(folder: str | Path) -> list[Path]:
+    """Folders of runs in a folder and in its folders, by name."""
+    found = {
+        path.parent
+        for name in ("config.json", "launch.json")
+        for path in (*Path(folder).glob(f"*/{name}"), *Path(folder).glob(f"*/*/{name}"))
+    }
+    return sorted(found)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A file's JSON object.
 
@@ -336,15 +356,15 @@ def _digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def _version(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is written."""
-    about = path.stat()
-    return about.st_ino, about.st_size, about.st_mtime_ns
+def _version(*paths: Path) -> tuple[int, ...]:
+    """What changes when one of several files is written, or removed."""
+    found = [path.stat() for path in paths if path.is_file()]
+    return tuple(n for about in found for n in (about.st_ino, about.st_size, about.st_mtime_ns))
 
 
 @lru_cache(maxsize=1024)
 def _is_whole(weights: Path, *version: int) -> bool:
-    """Whether a file of weights has its digest, read once for each version of the file."""
+    """Whether a file of weights has its digest, read once for each version of the two files."""
     if _sidecar(weights).is_file():
         return file_digest(weights) in _sidecar(weights).read_text()
     try:  # early runs have no digest; a file that is cut does not open

@@ -14,14 +14,17 @@ import ipywidgets as widgets
 import torch
 
 from spectralkd.losses import METHODS
-from spectralkd.losses.sum import typed_options, with_defaults
+from spectralkd.losses.options import (
+    named_options,
+    nested_options,
+    typed_options,
+    with_recipe,
+)
 from spectralkd.models import PRETRAINED, create_model
-from spectralkd.training.api import RECIPE_OPTIONS
 from spectralkd.training.launch import (
     Launch,
     cautions,
     launch_command,
-    named_options,
     obstacles,
 )
 from spectralkd.training.recipes import (
@@ -158,16 +161,14 @@ class RunForm(widgets.VBox):
 
     def _options(self) -> dict[str, Any]:
         """The method's options that differ from their defaults; of a sum, each method's own."""
-        options: dict[str, Any] = {}
+        chosen: dict[str, Any] = {}
         for name, (kind, default) in _known_options(self._method()).items():
             value = self.options[name].value
             if isinstance(value, str):
                 value = parse_value(name, kind, value)
             if value != default:
-                method, _, option = name.rpartition(".")
-                own = options.setdefault(method, {}) if method else options
-                own[option] = value
-        return options
+                chosen[name] = value
+        return nested_options(chosen)
 
     def _recipe(self) -> Recipe:
         c = self.controls
@@ -193,7 +194,7 @@ class RunForm(widgets.VBox):
     def _match_teacher(self) -> None:
         """The network of a chosen teacher, as the recipe's."""
         teacher = self._teacher()
-        if teacher is None:
+        if teacher is None or self.controls["teacher_file"].value.strip():
             return
         if teacher.is_dir():
             name = Run(teacher).read_config()["network"]
@@ -243,7 +244,7 @@ def _to_copy(launch: Launch) -> str:
 
 def _known_options(method: str) -> dict[str, tuple[Any, Any]]:
     """``typed_options`` that have a default and are not fields of the recipe."""
-    of_recipe = named_options(with_defaults(method, {}, dict.fromkeys(RECIPE_OPTIONS)))
+    of_recipe = named_options(with_recipe(method, {}, vars(Recipe())))
     return {
         name: (kind, default)
         for name, (kind, default) in typed_options(method).items()

@@ -17,16 +17,15 @@ from spectralkd.figures.report import write_report
 from spectralkd.figures.runs import runs_figure
 from spectralkd.figures.style import nothing
 from spectralkd.figures.tables import format_table
+from spectralkd.losses.options import named_options
 from spectralkd.training.launch import (
     RunState,
-    find_runs,
-    named_options,
     resume,
     run_state,
     start,
     stop,
 )
-from spectralkd.training.run_folder import Run
+from spectralkd.training.run_folder import Run, find_runs
 from spectralkd.widgets.background import duration
 from spectralkd.widgets.base import Panel, csv_link, remember, row, table_box
 from spectralkd.widgets.plot import Plot

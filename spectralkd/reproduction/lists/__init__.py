@@ -1,8 +1,7 @@
 """The lists of runs behind the paper's tables and figures.
 
 ``full`` is the paper's list, for a GPU. ``short`` answers the paper's questions with its own
-networks and shorter runs that two CPU cores finish in days. ``small`` is the oldest and smallest,
-with networks that say little; its records stay until those of ``short`` replace them.
+networks and shorter runs that two CPU cores finish in days.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 
 from spectralkd.checks import check_choice
 from spectralkd.reproduction.jobs import Job
-from spectralkd.reproduction.lists import full, short, small
+from spectralkd.reproduction.lists import full, short
 from spectralkd.reproduction.records import Record, Size
 
 
@@ -19,7 +18,7 @@ def study_jobs(size: Size, known: Mapping[str, Record] | None = None) -> list[Jo
     """The whole list of a size, in the order of work.
 
     Args:
-        size: ``"full"``, ``"short"`` or ``"small"``.
+        size: ``"full"`` or ``"short"``.
         known: records by name. Jobs whose settings follow from another job's record, such as the
             calibrated weights of ``short``, are listed once that record is there.
 
@@ -27,5 +26,5 @@ def study_jobs(size: Size, known: Mapping[str, Record] | None = None) -> list[Jo
         ValueError: an unknown size.
     """
     check_choice("size", size, Size)
-    jobs = {"full": full.jobs, "short": lambda: short.jobs(known or {}), "small": small.jobs}
-    return sorted(jobs[size](), key=lambda job: job.step)
+    jobs = full.jobs() if size == "full" else short.jobs(known or {})
+    return sorted(jobs, key=lambda job: job.step)

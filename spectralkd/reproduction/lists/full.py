@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from spectralkd.reproduction.jobs import WEIGHTS, Job, table_job, teacher_name
+from spectralkd.reproduction.jobs import STUDENTS, WEIGHTS, Job, teacher_name
 from spectralkd.training.recipes import Preset, get_recipe
 
 SEEDS = (0, 1, 2)
@@ -80,4 +80,9 @@ def _student(
 ) -> Job:
     settings: dict[str, Any] = {"seed": seed, "spectra_every": 10}
     recipe = get_recipe(setup, preset, **(settings | (changes or {})))
-    return table_job("full", step, recipe, method, row, options or {})
+    row, ships = row or method, None
+    if (setup, preset, seed) == ("c", "heo", 0) and row in STUDENTS:
+        ships = WEIGHTS["full"] + STUDENTS[row]
+    name = f"{setup}-{preset}-{row.replace(' ', '-')}-{seed}"
+    teacher = teacher_name(recipe.teacher_model)
+    return Job(step, name, row, recipe, "distill", method, options or {}, teacher, ships)

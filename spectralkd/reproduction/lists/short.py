@@ -8,7 +8,8 @@ the last epoch; arms are compared seed by seed, as differences with their 95 % i
   the spectral loss with three sets of weights. ``calibrated`` gives each spectral term a third of
   Overhaul's gradient by the student's maps, as a run of 4 epochs measured it that kept 5,000
   training images aside.
-- Each term alone and weaker, the other methods of Table 2, and the losses since the paper.
+- Each term alone and weaker, the other methods of Table 2, and the losses since the paper. The
+  first phases of AB and FT (2 and 5 epochs) come on top of a run's own.
 - Setup (c) itself, WRN-28-4 → WRN-16-2, then (b), 15 epochs.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 from spectralkd.analysis.gradients import gradient_shares
 from spectralkd.losses import METHODS
-from spectralkd.reproduction.jobs import WEIGHTS, Job, teacher_name
+from spectralkd.reproduction.jobs import STUDENTS, WEIGHTS, Job, teacher_name
 from spectralkd.reproduction.lists.full import METHODS as MAIN_METHODS
 from spectralkd.reproduction.lists.full import MORE_METHODS, PAPER_WEIGHTS
 from spectralkd.reproduction.paper_tables import TABLE_2
@@ -30,6 +31,13 @@ from spectralkd.training.recipes import get_recipe
 SEEDS = range(8)
 CALIBRATION = "calibration-spectral-100"
 SHARE = 1 / 3  # of Overhaul's gradient, for each spectral term
+
+# Of methods whose defaults are those of 240 epochs, or of another pair of networks.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "ab": {"init_epochs": 2},  # RepDistiller's 30 of 240 epochs
+    "dkd": {"beta": 6.0},  # its authors', and FAM-KD's, for WRN-40-2 → WRN-16-2
+    "fam": {"weight": 5.0},
+}
 
 _SHORT = {"precision": "bf16", "evaluate_every": 5, "spectra_every": 5}
 _PAIR = _SHORT | {"teacher_model": "wrn16_2", "student_model": "wrn16_1", "epochs": 12}
@@ -84,7 +92,7 @@ def calibrated_weights(calibration: Record) -> dict[str, float]:
 
 def _further_arms(third: dict[str, float]) -> Iterator[Job]:
     """Each term alone, weaker terms, three seeds; the other methods, two; later losses, three."""
-    variants: dict[str, tuple[dict[str, float], dict[str, str]]] = {
+    variants: dict[str, tuple[dict[str, float], dict[str, Any]]] = {
         "CPS sum": ({}, {"cps_reduction": "sum"})
     }
     if third:
@@ -123,18 +131,19 @@ def _student(
     row: str,
     method: str,
     seed: int,
-    options: dict[str, str] | None = None,
+    options: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Job:
     recipe = get_recipe("c", "heo", **(_PAIR | {"seed": seed} | changes))
-    teacher = teacher_name("wrn16_2")
-    return Job(step, name, row, recipe, "distill", method, options or {}, teacher)
+    teacher, options = teacher_name("wrn16_2"), options or _OPTIONS.get(method, {})
+    ships = WEIGHTS["short"] + STUDENTS[row] if seed == 0 and row in STUDENTS else None
+    return Job(step, name, row, recipe, "distill", method, options, teacher, ships)
 
 
 def _setup(step: int, setup: str, method: str, seed: int) -> Job:
     recipe = get_recipe(setup, "heo", **_SHORT, epochs=15, seed=seed)
     name, teacher = f"{setup}-{method}-{seed}", teacher_name("wrn28_4")
-    return Job(step, name, method, recipe, "distill", method, {}, teacher)
+    return Job(step, name, method, recipe, "distill", method, _OPTIONS.get(method, {}), teacher)
 
 
 def _name(row: str, seed: int) -> str:

@@ -130,7 +130,7 @@ def bench_scaling(device: str = "cpu", rounds: int = 3, batch: int = 100) -> lis
 def bench_losses(device: str = "cpu", rounds: int = 9, batch: int = 64) -> list[Timing]:
     """Time the terms of Eq. 10 against the transforms of the same maps, forward and backward."""
     margins = tuple(torch.full((c,), -0.8) for c, _, _ in STAGES)
-    taps = Taps(("1", "2", "3"), STAGES, margins)
+    taps = Taps(STAGES, margins)
     method = Spectral()
     method.build(taps, taps)
     method.to(device)
