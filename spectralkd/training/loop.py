@@ -230,7 +230,7 @@ class Loop:
             rank = self.accelerator.process_index
             torch.manual_seed((rank << 53) + 1_000_003 * self.recipe.seed + self.epoch)
             self.rng = torch.get_rng_state()
-        elif self.state:
+        else:
             self.rng = self.saved_rng
         self.clock, self.seen = time.monotonic(), self.meter.images
         return changed

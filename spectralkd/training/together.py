@@ -108,7 +108,11 @@ def run_together(
                 at += 1
                 bar.update(len(here))
                 if stopping:
-                    _stop(running, failures)
+                    if saved := _saved(running, failures):
+                        places = ", ".join(str(loop.folder.path) for loop in saved)
+                        words = f"{places}: stopped; the same command resumes it"
+                        raise Stopped("; ".join([words, *map(str, failures.values())]))
+                    break
             bar.set_postfix_str(", ".join(loop.last for loop in loops))
     if failures:
         raise FloatingPointError("; ".join(map(str, failures.values())))
@@ -177,22 +181,14 @@ def _description(loops: Sequence[Loop]) -> str:
     return f"{several}{first.phase.name} {first.at.epoch + 1}/{first.epochs[first.at.phase]}"
 
 
-def _stop(loops: Sequence[Loop], failures: dict[Loop, FloatingPointError]) -> None:
-    """Save all runs that are not finished; one that cannot be saved joins the failures.
-
-    Raises:
-        Stopped: a run was saved.
-        FloatingPointError: there are failures only.
-    """
+def _saved(loops: Sequence[Loop], failures: dict[Loop, FloatingPointError]) -> list[Loop]:
+    """Those of the runs whose state could be saved; the others join the failures."""
+    saved = []
     for loop in loops:
-        try:
-            if not loop.finished:
+        if not loop.finished and loop not in failures:
+            try:
                 loop.save()
-        except FloatingPointError as error:
-            failures[loop] = error
-    if unfinished := [loop for loop in loops if not loop.finished and loop not in failures]:
-        places = ", ".join(str(loop.folder.path) for loop in unfinished)
-        words = [f"{places}: stopped; the same command resumes it", *map(str, failures.values())]
-        raise Stopped("; ".join(words))
-    if failures:
-        raise FloatingPointError("; ".join(map(str, failures.values())))
+                saved.append(loop)
+            except FloatingPointError as error:
+                failures[loop] = error
+    return saved

@@ -64,10 +64,10 @@ def jobs(known: Mapping[str, Record]) -> Iterator[Job]:
             method = "overhaul" if row == "overhaul" else "spectral"
             yield _student(3, _name(row, seed), row, method, seed, **changes)
     yield from _further_arms(third)
-    for setup, seed in (("c", 0), ("c", 1), ("c", 2), ("b", 0), ("b", 1)):
-        first = ("overhaul", "spectral")
-        for method in (*first, *(m for m in (*MAIN_METHODS, *MORE_METHODS) if m not in first)):
-            yield _setup(5 if setup == "c" else 6, setup, method, seed)
+    for step, methods in ((5, MAIN_METHODS), (6, MORE_METHODS)):
+        yield from (_setup(step, "c", method, seed) for seed in range(3) for method in methods)
+    for method in (*MAIN_METHODS, *MORE_METHODS):
+        yield from (_setup(7, "b", method, seed) for seed in range(2))
 
 
 def calibrated_weights(calibration: Record) -> dict[str, float]:
