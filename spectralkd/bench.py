@@ -148,7 +148,7 @@ def bench_losses(device: str = "cpu", rounds: int = 9, batch: int = 64) -> list[
             modes.backward(torch.ones_like(modes))
 
     def spectral() -> None:
-        terms = [term for t, s in pairs() for term in method.stage_terms(t, s)]
+        terms = [v for n, pair in enumerate(pairs()) for v in method.stage_terms(n, *pair)]
         torch.stack(terms).sum().backward()
 
     def overhaul() -> None:

@@ -206,7 +206,7 @@ def test_distances_are_the_loss_s_own() -> None:
     student = perturb(teacher, shift=1, noise=0.3)
     m = float(overhaul.margin(weight, bias))
     pair = (teacher[:, None].clamp_min(m), student[:, None])  # one channel of images
-    l1, cps = loss.stage_terms(*pair)
+    l1, cps = loss.stage_terms(0, *pair)
     found = compare(teacher, student, margin=m)
     assert found.spectral_l1 == pytest.approx(float(l1), rel=1e-5)
     assert found.cps == pytest.approx(float(cps), rel=1e-5)

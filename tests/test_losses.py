@@ -631,9 +631,9 @@ def test_each_spectral_term_alone_teaches_the_student(off: str, name: str) -> No
 
 def test_equal_maps_are_at_no_distance() -> None:
     method, *_ = spectral()
-    for shape in TEACHER:
+    for stage, shape in enumerate(TEACHER):
         t, s = torch.randn(2, 2, *shape, generator=seeded(3))
-        apart, together = method.stage_terms(t, s), method.stage_terms(t, t.clone())
+        apart, together = (method.stage_terms(stage, t, x) for x in (s, t.clone()))
         assert together[0] < 1e-6 * apart[0]
         assert together[1].abs() < 1e-6
         assert apart[1] > 0.5
@@ -758,12 +758,12 @@ def test_bfloat16_maps_are_transformed_in_float32() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = method(half_t, half_s, LABELS)
         t, s = torch.randn(2, 2, *TEACHER[0], generator=seeded(8))
-        inside = method.stage_terms(t, s)
+        inside = method.stage_terms(0, t, s)
     for name, term in terms.items():
         assert term.dtype == torch.float32
         # The connectors are in bfloat16.
         assert term.item() == pytest.approx(expected[name].item(), rel=0.01)
-    for term, outside in zip(inside, method.stage_terms(t, s), strict=True):
+    for term, outside in zip(inside, method.stage_terms(0, t, s), strict=True):
         torch.testing.assert_close(term, outside, rtol=1e-6, atol=0)
 
 
@@ -782,15 +782,6 @@ def test_a_teacher_that_learns_gets_its_gradient() -> None:
     maps = [t.requires_grad_() for t in teacher.maps]
     method(teacher, student, LABELS)["cps"].backward()
     assert all(t.grad is not None and t.grad.abs().max() > 0 for t in maps)
-
-
-def test_images_of_another_size_make_their_own_rings() -> None:
-    method, *_ = spectral([(3, 8, 8)], [(3, 8, 8)])
-    assert list(method.rings) == ["8x8"]
-    t, s = torch.randn(2, 2, 3, 12, 10, generator=seeded(9))
-    terms = method.stage_terms(t, s)
-    expected = plain_terms(t, s, Rings(12, 10).float(), method.eps)
-    torch.testing.assert_close(terms, (expected[0] / 2, expected[1]))
 
 
 def test_spectral_compiles_as_one_graph() -> None:

@@ -10,7 +10,7 @@ from plane import SIZES, modes_by_ring, noise, transform
 from torch import Tensor
 
 from spectralkd.spectra.cache import cached
-from spectralkd.spectra.rings import Rings, RingsBySize, chunks, ring_frequencies, ring_modes
+from spectralkd.spectra.rings import Rings, chunks, ring_frequencies, ring_modes
 
 
 def ring_means(products: Tensor) -> Tensor:
@@ -78,14 +78,6 @@ def test_spread_and_adjoint_take_a_gradient_back_to_the_maps(rings: Rings) -> No
     (expected,) = torch.autograd.grad((rings.mean(modes.square()) * by_ring).sum(), x)
     found = rings.adjoint(rings.spread(by_ring) * 2 * modes.detach())
     torch.testing.assert_close(found, expected)
-
-
-def test_rings_are_made_once_for_each_size() -> None:
-    sizes = RingsBySize()
-    first = sizes.of(torch.zeros(1, 2, 8, 12, dtype=torch.float16))
-    assert sizes.of(torch.zeros(8, 12)) is first
-    assert sizes.of(torch.zeros(12, 8)) is not first
-    assert first.weight.dtype == torch.float32
 
 
 def test_what_is_kept_for_later_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ The functions below say what L_L1 and L_CPS are, in plain autograd; ``Spectral``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectralkd.checks import Range
 from spectralkd.losses.base import (
@@ -23,7 +23,7 @@ from spectralkd.losses.base import (
 )
 from spectralkd.losses.overhaul import Overhaul, partial_l2
 from spectralkd.losses.spectral_fused import fused_terms
-from spectralkd.spectra.rings import Rings, RingsBySize, at_least_float32
+from spectralkd.spectra.rings import Rings, at_least_float32
 
 StageWeights = Literal["overhaul", "equal"]
 
@@ -78,9 +78,11 @@ class Spectral(Overhaul):
     def build(self, teacher: Taps, student: Taps) -> None:
         check_least(teacher, 4)
         super().build(teacher, student)
-        self.rings = RingsBySize(complete=self.cps_rings == "complete")
-        for _, height, width in teacher.shapes:
-            self.rings.add(height, width, like=teacher.margins[0])
+        complete = self.cps_rings == "complete"
+        like = at_least_float32(teacher.margins[0])
+        self.rings = nn.ModuleList(
+            Rings(*size, complete=complete).to(like) for _, *size in teacher.shapes
+        )
 
     def forward(
         self, teacher: Reading, student: Reading, labels: Tensor, phase: str = "train"
@@ -93,7 +95,7 @@ class Spectral(Overhaul):
             if self.beta or self.gamma:
                 if self.teacher_map == "identity":
                     t = at_least_float32(teacher.maps[stage])
-                distance, dissimilarity = self.stage_terms(t, s)
+                distance, dissimilarity = self.stage_terms(stage, t, s)
                 l1.append(distance)
                 cps.append(dissimilarity)
         terms = {
@@ -109,11 +111,11 @@ class Spectral(Overhaul):
             if weight
         }
 
-    def stage_terms(self, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+    def stage_terms(self, stage: int, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
         """L_L1 (per image) and L_CPS of one stage's reduced maps, (N, M, H, W) each."""
         # The fused backward pass has no gradient for the teacher.
         compute = plain_terms if teacher.requires_grad else fused_terms
-        rings = self.rings.of(student)
+        rings: Any = self.rings[stage]
         with torch.autocast(student.device.type, enabled=False):
             l1, cps = compute(teacher, student, rings, self.eps)
         elements = student[0].numel() if self.l1_reduction == "mean" else 1

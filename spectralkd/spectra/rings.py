@@ -9,7 +9,6 @@ DC first. The ring that the Nyquist frequency cuts in half and the corners beyon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -182,32 +181,6 @@ class Rings(nn.Module):
         top = sums[:, : self.height // 2 + 1]
         top = torch.cat([top[:, :1], top[:, 1:middle] + mirrored, top[:, middle:]], 1)
         return top.flatten(1)
-
-
-class RingsBySize(nn.ModuleDict):
-    """The ``Rings`` of several sizes of maps, for modules that are compiled and moved.
-
-    Args:
-        complete: as ``Rings``.
-    """
-
-    def __init__(self, *, complete: bool = True) -> None:
-        super().__init__()
-        self.complete = complete
-
-    @torch.compiler.disable
-    def add(self, height: int, width: int, like: Tensor) -> None:
-        """Make the rings of a size, on the device and in the precision of a tensor."""
-        rings = Rings(height, width, complete=self.complete)
-        self[f"{height}x{width}"] = rings.to(at_least_float32(like))
-
-    def of(self, maps: Tensor) -> Rings:
-        """The rings of maps (..., H, W), made now where they are missing."""
-        height, width = maps.shape[-2:]
-        if f"{height}x{width}" not in self:
-            self.add(height, width, like=maps)
-        rings: Any = self[f"{height}x{width}"]
-        return rings
 
 
 @cached
