@@ -1,0 +1,34 @@
+__version__: str
+
+from .analysis.activations import activation_spectra as activation_spectra
+from .analysis.agreement import stage_agreement as stage_agreement
+from .analysis.depth import depth_profile as depth_profile
+from .analysis.sensitivity import fourier_sensitivity as fourier_sensitivity
+from .analysis.sensitivity import ring_scrambling as ring_scrambling
+from .data import DATASETS as DATASETS
+from .data import load_data as load_data
+from .data.images import ImageArray as ImageArray
+from .data.images import ImageFiles as ImageFiles
+from .data.images import suited as suited
+from .figures.spectra import plot_spectra as plot_spectra
+from .losses import METHODS as METHODS
+from .losses.base import Method as Method
+from .losses.distiller import Distiller as Distiller
+from .models import MODELS as MODELS
+from .models import create_model as create_model
+from .models.layout import map_layers as map_layers
+from .models.stage import Stage as Stage
+from .models.weights import load_weights as load_weights
+from .spectra.correlation import ring_correlation as ring_correlation
+from .spectra.power import RadialPowerSpectrum as RadialPowerSpectrum
+from .spectra.power import radial_power as radial_power
+from .spectra.powerlaw import fit_power_law as fit_power_law
+from .spectra.rings import ring_frequencies as ring_frequencies
+from .spectra.rings import ring_modes as ring_modes
+from .training.api import StudentRun as StudentRun
+from .training.api import distill as distill
+from .training.api import distill_together as distill_together
+from .training.api import fit as fit
+from .training.api import train as train
+from .training.evaluate import evaluate as evaluate
+from .training.recipes import get_recipe as get_recipe
