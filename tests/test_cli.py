@@ -289,7 +289,7 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     names = [line.split("  ")[0] for line in done.stdout.splitlines()[2:6]]
     assert names == ["teacher", "student alone", "student, spectral", "(the images)"]
-    assert "sees 15 of these crops" in " ".join(done.stdout.split())
+    assert "sees 15 such crops" in " ".join(done.stdout.split())
     page = (tmp_path / "demo.html").read_text()
     assert page.count('class="plotly-graph-div"') == 6
     assert re.search(r"<td>student, spectral\s*</td>", page)

@@ -171,6 +171,9 @@ def test_a_run_of_other_options_is_an_obstacle(tmp_path: Path) -> None:
     assert "options.temperature was None, now 2.0; options.weight was 0.5, now None" in found
     (found,) = obstacles(replace(same, method="spectral", options={}))
     assert "method was 'kd', now 'spectral'" in found
+    unknown, found = obstacles(replace(same, method="spektral", options={}))
+    assert "method: expected one of spectral" in unknown
+    assert "method was 'kd', now 'spektral'" in found
 
 
 def test_it_outlives_who_started_it(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from spectralkd.analysis.intervals import interval
 from spectralkd.analysis.sensitivity import RingScrambling
 from spectralkd.data import load_data
 from spectralkd.losses import METHODS
+from spectralkd.losses.base import chosen_options
+from spectralkd.losses.options import with_recipe
 from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata, save_half
 from spectralkd.reproduction import forecast as forecasts
@@ -330,6 +332,9 @@ def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
         if job.kind in ("spectra", "scrambling"):
             assert {"group1", "group2", "group3"} <= {key.split()[-1] for key in record[job.kind]}
             continue
+        given = with_recipe(job.method, job.options, vars(job.recipe))
+        assert record["config"]["options"] == json.loads(json.dumps(given))
+        assert record["method_options"] == json.loads(json.dumps(chosen_options(job.made())))
         recipe = json.loads(json.dumps(vars(job.recipe)))
         # Fields that came later had their defaults before.
         assert json.loads(json.dumps(asdict(Recipe()))) | record["config"]["recipe"] == recipe

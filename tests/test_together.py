@@ -259,3 +259,7 @@ def test_a_seed_is_that_of_the_teacher_that_is_trained_first(tmp_path: Path) -> 
     assert Run(tmp_path / "teacher").read_config()["recipe"]["seed"] == 3
     names = {"own_parts.LogitMSE-3", "kd+own_parts.LogitMSE-3"}
     assert {path.name for path in tmp_path.iterdir()} == {*names, "teacher"}
+    command[command.index("3")] = "4"  # of the same teacher
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    assert Run(tmp_path / "teacher").read_config()["recipe"]["seed"] == 3
+    assert Run(tmp_path / "own_parts.LogitMSE-4").finished

@@ -473,6 +473,8 @@ def test_a_methods_options_and_any_teacher_enter_the_command(tmp_path: Path) -> 
     form.controls["teacher"].value = "wrn16_1-cifar100-short"
     assert form.settings["teacher_model"].value == "wrn16_2"
     assert form.launch().teacher == tmp_path / "best.pt"
+    form.controls["teacher_file"].value = ""
+    assert form.settings["teacher_model"].value == "wrn16_1"
     form.controls["recipe"].value = "c"  # the method's options stay
     assert "--option temperature=2.0" in form.command.text
 

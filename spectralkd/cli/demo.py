@@ -36,7 +36,7 @@ def demo(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, with seeds from --seed on.")] = 1,
     student_images: Annotated[
-        int, typer.Option(help="Number of the teacher's images that the student sees.")
+        int, typer.Option(help="Number of images of the same halves that the student sees.")
     ] = STUDENT_IMAGES,
     run: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/demo"),
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("demo.html"),

@@ -59,7 +59,7 @@ def study(
         f"{sum(s.status == status for s in states)} {status}" for status in get_args(Status)
     )
     print(f"\n{chosen} list: {counts}.")
-    if left := [(s.job, s.job.epochs - s.epochs) for s in states if s.status != "recorded"]:
+    if left := [(s.job, max(0, s.job.epochs - s.epochs)) for s in states if s.status != "recorded"]:
         print(
             f"What is missing takes at least {forecast(left):.1f} hours on this machine, judged by "
             f"one step; the same command with --minutes 9 continues it."

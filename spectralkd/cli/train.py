@@ -11,7 +11,7 @@ import typer
 from spectralkd.cli.recipe import recipe_command
 from spectralkd.cli.signals import terminated
 from spectralkd.cli.values import parse_layouts, parse_options, parse_pairs
-from spectralkd.losses import METHODS
+from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.distiller import given
 from spectralkd.losses.options import own_options
 from spectralkd.losses.taps import Resize
@@ -61,7 +61,8 @@ def distill(
     seed: Annotated[
         list[int] | None,
         typer.Option(
-            help=f"{recipe_options()['seed'][1][:-1]}; may be repeated; default: the recipe's."
+            help=f"{recipe_options()['seed'][1][:-1]}; may be repeated; default: the recipe's. A "
+            "teacher that is trained first takes the first of them."
         ),
     ] = None,
     teacher_run: Annotated[
@@ -125,8 +126,11 @@ def distill(
     stop = terminated()
     if teacher_run is None:
         api.check_students(students)
-        first = replace(recipe, seed=seeds[0])
-        teacher_run = api.train(first, run / "teacher", tracker=tracker, stop=stop).path
+        place = Run(run / "teacher")
+        begun = place.config_file.is_file()  # by a command with another seed first
+        first = place.read_config()["recipe"]["seed"] if begun else seeds[0]
+        own = replace(recipe, seed=first)
+        teacher_run = api.train(own, place.path, tracker=tracker, stop=stop).path
     for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
         _report(made)
 
@@ -146,7 +150,8 @@ def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("role") != "distill":
         settings = {}
     method = settings.get("method", "spectral")
-    own = own_options(method, settings.get("options", {}), settings.get("recipe", {}))
+    options, recipe = settings.get("options", {}), settings.get("recipe", {})
+    own = own_options(method, options, recipe, of_recipe=lambda name: find_method(name).of_recipe)
     places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
     return {"method": method, "options": own, **places}
 

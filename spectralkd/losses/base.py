@@ -136,6 +136,8 @@ class Method(nn.Module):
     ) -> dict[str, Tensor]:
         """Weighted terms of the loss by name; the loss is their sum.
 
+        A run refuses terms with the names of its other metrics, such as ``top1_error``.
+
         Args:
             teacher: without gradients (except of its images, where ``needs_image_gradient``).
             student: with gradients.

@@ -6,7 +6,7 @@ level as ``{"kd.temperature": 3.0}``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_type_hints
 
 from spectralkd.losses import METHODS, find_method
@@ -59,17 +59,24 @@ def with_recipe(
 
 
 def own_options(
-    method: str, options: Mapping[str, Any], recipe: Mapping[str, Any]
+    method: str,
+    options: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    of_recipe: Callable[[str], Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """Options without those that ``with_recipe`` would set alike.
 
     Args:
-        method, options, recipe: as ``with_recipe``. The code of a user's own method is not
-            imported; it is taken to have from the recipe whatever is named and valued alike.
+        method, options, recipe: as ``with_recipe``.
+        of_recipe: what a method takes from a recipe, by its name. By default no code of a user's
+            own method is imported: it is supposed to take all that is named and valued alike.
     """
     if "+" in method:
-        return {name: own_options(name, own, recipe) for name, own in options.items()}
-    taken = METHODS[method].of_recipe if method in METHODS else tuple(recipe)
+        return {name: own_options(name, own, recipe, of_recipe) for name, own in options.items()}
+    if of_recipe:
+        taken = of_recipe(method)
+    else:
+        taken = METHODS[method].of_recipe if method in METHODS else recipe
     return {
         name: value
         for name, value in options.items()
@@ -87,7 +94,7 @@ def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested_options(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``named_options``."""
+    """The inverse of ``named_options``, but for methods of a sum without options."""
     options: dict[str, Any] = {}
     for name, value in named.items():
         method, _, own = name.rpartition(".")

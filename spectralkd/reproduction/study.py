@@ -90,7 +90,8 @@ def run_study(
 
     Args:
         size: of the list.
-        minutes: after which the runs in progress save their states and the study ends.
+        minutes: after which the runs in progress save their states and the study ends, once
+            those of them that were finished are measured and recorded.
         runs: folder of the runs.
         results: folder that gets ``records`` and ``weights``; both are also looked up in the
             package.

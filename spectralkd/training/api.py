@@ -112,7 +112,8 @@ def distill(
         method: one of ``losses.METHODS``, or ``"package.module:Class"``; a sum as ``Distiller``.
         teacher: a finished run's folder, or a file of weights; if omitted, the recipe's teacher
             is trained first, in the folder ``teacher`` of the run.
-        options: the method's own arguments; they override the recipe's alpha, beta and gamma.
+        options: the method's own arguments; they override what it takes from the recipe
+            (``Method.of_recipe``), such as alpha.
         layers, layout, resize: as ``Distiller``. Margins that no batch norm gives are measured
             over 256 of the training images.
 

@@ -14,6 +14,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -347,8 +348,9 @@ def _changed(launch: Launch) -> list[str]:
     known = run.read_config()
     asked: dict[str, Any] = {"role": launch.task, "method": "baseline", "options": {}}
     if launch.task == "distill":
-        options = with_recipe(launch.method, launch.options, vars(launch.recipe))
-        asked |= {"method": launch.method, "options": options}
+        asked |= {"method": launch.method, "options": launch.options}
+        with suppress(ValueError, TypeError):  # of no such method: another obstacle
+            asked["options"] = with_recipe(launch.method, launch.options, vars(launch.recipe))
     asked["recipe"] = asdict(launch.recipe)
     return differences({name: known.get(name) for name in asked}, asked, FREE_FIELDS)
 

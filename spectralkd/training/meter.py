@@ -36,7 +36,8 @@ class EpochMeter:
             ValueError: a term has the name of another metric.
         """
         if self.steps == 0:
-            if taken := [name for name in names if name in FIELDS]:
+            alone = names == ("loss",)  # is the loss
+            if taken := [name for name in names if name in FIELDS and not alone]:
                 raise ValueError(
                     f"method: expected terms named unlike {', '.join(FIELDS)}, got "
                     f"{', '.join(taken)}"

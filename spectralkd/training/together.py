@@ -92,8 +92,8 @@ def run_together(
                 _seed_gpu(accelerator, recipe.seed, at)
                 finished = take(images, labels)
                 if (at + 1) % stream.steps == 0:
-                    if accelerator.device.type == "cuda":
-                        torch.cuda.synchronize()  # rates are of finished work
+                    if accelerator.device.type != "cpu":
+                        torch.accelerator.synchronize()  # rates are of finished work
                     for loop in here:  # before the first of them is evaluated
                         loop.stop_clock()
                 stopping, *due = agree(bool(stop and stop()), *(loop.due for loop in here))

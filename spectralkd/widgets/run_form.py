@@ -125,7 +125,8 @@ class RunForm(widgets.VBox):
         for key in ("method", "others"):
             c[key].observe(lambda _: self._offer_options(), "value")
         remember(f"panel {self.folder}", {**c, **self.settings})
-        c["teacher"].observe(lambda _: self._match_teacher(), "value")
+        for control in (c["teacher"], c["teacher_file"]):
+            control.observe(lambda _: self._match_teacher(), "value")
         for control in (*c.values(), *self.settings.values()):
             control.observe(self.check, "value")
 
