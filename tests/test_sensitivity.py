@@ -16,6 +16,7 @@ from spectralkd.data.images import ImageArray
 from spectralkd.figures.conventions import conventions_table
 from spectralkd.figures.sensitivity import scrambling_figure, sensitivity_figure
 from spectralkd.models import create_model
+from spectralkd.models.features import altered
 
 
 def noise_images(count: int = 40, size: int = 16) -> ImageArray:
@@ -117,18 +118,19 @@ def test_scrambling_keeps_every_power_and_all_other_modes(height: int, width: in
     assert not torch.allclose(scrambled[0], scrambled[1])
 
 
+class PhaseOfOneWave(nn.Module):
+    """Answers by the sign of one mode's real part, in ring 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        real = torch.fft.fft2(self.body(x))[:, 0, 3, 0].real
+        return torch.stack([-real, real], 1)
+
+
 def test_only_the_ring_that_matters_costs_errors() -> None:
-    class PhaseOfOneWave(nn.Module):
-        """Answers by the sign of one mode's real part, in ring 3."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            real = torch.fft.fft2(self.body(x))[:, 0, 3, 0].real
-            return torch.stack([-real, real], 1)
-
     found = ring_scrambling(
         PhaseOfOneWave(), noise_images(200), "body", reference="clean", progress=False
     )
@@ -136,6 +138,42 @@ def test_only_the_ring_that_matters_costs_errors() -> None:
     assert [ring + 1 for ring, error in enumerate(found.error.tolist()) if error > 5] == [3]
     assert found.error[2] == pytest.approx(50, abs=12)
     assert found.clean_error == 0
+    assert found.joint_error == pytest.approx(50, abs=12)  # that ring is one of all
+
+
+def test_errors_of_the_same_images_are_compared_image_by_image() -> None:
+    """Against the deviation of the differences, image by image."""
+    net, data, rings = PhaseOfOneWave(), noise_images(40), 7
+    found = ring_scrambling(net, data, "body", batch_size=16, progress=False)
+    assert len(found.error) == rings
+    phases, changes = torch.Generator().manual_seed(0), torch.zeros(rings, 0)
+
+    def change(ring: int, x: Tensor) -> Tensor:
+        return scramble_ring(x, ring, phases)
+
+    with torch.no_grad():
+        for images, labels in data.batches(16):
+            clean = (net(images).argmax(1) != labels).double()
+            wrong = []
+            for ring in range(1, rings + 1):
+                with altered(net, ["body"], lambda _, x, n=ring: change(n, x)):
+                    wrong.append((net(images).argmax(1) != labels).double())
+            changes = torch.cat([changes, 100 * (torch.stack(wrong) - clean)], 1)
+    assert changes[2].abs().sum() > 500
+    torch.testing.assert_close(found.error - found.clean_error, changes.mean(1))
+    torch.testing.assert_close(found.stderr, changes.std(1) / 40**0.5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (9, 12)])
+def test_all_rings_at_once_leave_zero_and_the_corners(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    before, after = torch.fft.fft2(x), torch.fft.fft2(scramble_ring(x, None))
+    ky, kx = (torch.fft.fftfreq(n, dtype=torch.float64) for n in size)
+    ring = (torch.hypot(ky[:, None], kx[None, :]) * min(size) + 0.5).floor()
+    kept = (ring == 0) | (ring >= (min(size) + 1) // 2)
+    torch.testing.assert_close(after.abs(), before.abs())
+    torch.testing.assert_close(after[..., kept], before[..., kept])
+    assert ((after - before).abs()[..., ~kept] > 1e-6).double().mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -253,7 +291,9 @@ def test_figures_share_their_scales() -> None:
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 100)
     rings = {name: ring_scrambling(net, data, name, progress=False) for name in ("group1", "bn")}
     figure = scrambling_figure(rings)
-    assert [trace.name for trace in figure.data] == ["group1", "bn"]
+    joint = [f"{name} (all rings: {found.joint_error:.1f} %)" for name, found in rings.items()]
+    assert [trace.name for trace in figure.data] == joint
+    assert list(figure.data[0].error_y.array) == rings["group1"].stderr.tolist()
     assert list(figure.layout.yaxis.range) == [0, 100]
     rise = (rings["bn"].loss - rings["bn"].clean_loss).tolist()
     assert list(scrambling_figure(rings, value="loss").data[1].y) == rise

@@ -181,7 +181,7 @@ def test_a_record_gives_back_the_spectrum(tmp_path: Path) -> None:
 
 def test_scrambled_rings_are_stored_whole() -> None:
     k, error = torch.tensor([[0.1, 0.2], [31.0, 30.0]], dtype=torch.float64)
-    found = RingScrambling("layer", k, error, error / 10, 29.5, 2.1)
+    found = RingScrambling("layer", k, error, error / 20, error / 10, 60.0, 1.0, 5.5, 29.5, 2.1)
     stored = scrambling_from_json(json.loads(json.dumps(scrambling_to_json(found))))
     for one, other in zip(stored, found, strict=True):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
@@ -389,10 +389,14 @@ def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
         stage: [error - found["clean_error"] + 1e-9 for error in found["error"]]
         for stage, found in known["scrambling-wrn16_2"]["scrambling"].items()
     }
-    assert f"by at most {max(added['group3']):.1f} points at its last stage" in readme
-    for stage, word in (("group1", "first"), ("group2", "second")):
-        low, high = min(added[stage]), max(added[stage])
-        assert f"by {low:.1f} to {high:.1f} at its {word}" in readme
+    joint = {
+        stage: (found["joint_error"] - found["clean_error"], found["joint_stderr"])
+        for stage, found in known["scrambling-wrn16_2"]["scrambling"].items()
+    }
+    assert "by {:.1f} ± {:.1f} points at its last stage".format(*joint["group3"]) in readme
+    assert f"by {joint['group1'][0]:.1f} and {joint['group2'][0]:.1f} at the others" in readme
+    one = [f"{min(added[stage]):.1f} to {max(added[stage]):.1f}" for stage in ("group1", "group2")]
+    assert "in one ring, by {} and {}".format(*one) in readme
     shares = [gradient_shares(line["gradients"]) for line in known[CALIBRATION]["metrics"]]
     assert f"at most {100 * max(share['cps'] for share in shares):.2f} % of the gradient" in readme
     assert all(0.5 <= share["overhaul"] < 0.52 for share in shares)

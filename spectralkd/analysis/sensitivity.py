@@ -48,14 +48,22 @@ class RingScrambling(NamedTuple):
         layer: its name.
         frequency: (R - 1,) mean |k| of each ring beyond zero, in cycles per pixel of the map.
         error: (R - 1,) percent of images.
+        stderr: (R - 1,) standard error of ``error - clean_error`` over images, in points; both
+            are of the same images.
         loss: (R - 1,) cross-entropy in nats.
+        joint_error, joint_stderr, joint_loss: the same where the phases of all these rings are
+            random at once.
         clean_error, clean_loss: of the undisturbed network.
     """
 
     layer: str
     frequency: Tensor
     error: Tensor
+    stderr: Tensor
     loss: Tensor
+    joint_error: float
+    joint_stderr: float
+    joint_loss: float
     clean_error: float
     clean_loss: float
 
@@ -150,9 +158,10 @@ def ring_scrambling(
 ) -> RingScrambling:
     """Which rings of a layer's maps the rest of the network relies on.
 
-    For one complete ring after the other, the phases of its modes are drawn at random in every
-    map. Each mode keeps its power, so the power spectrum of every map stays what it was to the
-    last mode: only where things are changes, and only at that scale.
+    For one complete ring after the other, and then for all of them at once, the phases of their
+    modes are drawn at random in every map. Each mode keeps its power, so the power spectrum of
+    every map stays what it was to the last mode: only where things are changes, and only at that
+    scale.
 
     Args:
         model: a classifier.
@@ -171,28 +180,36 @@ def ring_scrambling(
     maps = find_layouts(model, image, [layer], layout)[layer]
     device = model_device(model)
     frequency = ring_frequencies(maps.height, maps.width)[1:]
-    score = _Scores(len(frequency))
-    phases = torch.Generator(device).manual_seed(seed)
+    rings = [*range(1, len(frequency) + 1), None]
+    score = _Scores(len(rings))
+    phases, joint = (torch.Generator(device).manual_seed(seed + n) for n in (0, 1))
     with evaluation(model, statistics):
-        for images, labels, bar in _batches(data, batch_size, len(frequency), progress):
+        for images, labels, bar in _batches(data, batch_size, len(rings), progress):
             inputs = normalized(images, data).to(device)
             clean = model(inputs)
             targets = labels.to(device) if reference == "labels" else clean.argmax(1)
             score.clean(clean, targets)
-            for number in range(len(frequency)):
-                change = partial(_scrambled, maps, number + 1, phases)
+            for number, ring in enumerate(rings):
+                change = partial(_scrambled, maps, ring, phases if ring else joint)
                 with altered(model, [layer], change):
                     score.add(number, model(inputs), targets)
                 bar.update()
-    return RingScrambling(layer, frequency, score.error(), score.loss(), *score.clean_values())
+    error, stderr, loss = score.error(), score.stderr(), score.loss()
+    return RingScrambling(
+        layer,
+        frequency,
+        *(error[:-1], stderr[:-1], loss[:-1]),
+        *(float(error[-1]), float(stderr[-1]), float(loss[-1])),
+        *score.clean_values(),
+    )
 
 
-def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None) -> Tensor:
+def scramble_ring(x: Tensor, ring: int | None, generator: torch.Generator | None = None) -> Tensor:
     """Maps with random phases in one ring; all powers and all other modes are kept.
 
     Args:
         x: (..., H, W) real floating-point maps.
-        ring: its number, see ``spectra.rings``.
+        ring: its number, see ``spectra.rings``; None for all complete rings beyond zero.
         generator: of the phases, on the device of ``x``.
 
     Returns:
@@ -201,7 +218,8 @@ def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None
     height, width = x.shape[-2:]
     maps = at_least_float32(x)
     rings = cached_rings(height, width, maps.dtype, x.device)
-    inside = (rings.index[::2] == ring).view(height, -1)
+    number = rings.index[::2].view(height, -1)
+    inside = number == ring if ring is not None else (number > 0) & (number < rings.count)
     with torch.autocast(x.device.type, enabled=False):
         noise = torch.randn(x.shape, dtype=maps.dtype, device=x.device, generator=generator)
         turn = torch.fft.rfft2(noise)
@@ -211,8 +229,10 @@ def scramble_ring(x: Tensor, ring: int, generator: torch.Generator | None = None
         return torch.fft.irfft2(modes, s=(height, width)).to(x)
 
 
-def _scrambled(maps: MapLayer, ring: int, phases: torch.Generator, _: str, value: Tensor) -> Tensor:
-    """A layer's value whose maps have random phases in one ring."""
+def _scrambled(
+    maps: MapLayer, ring: int | None, phases: torch.Generator, _: str, value: Tensor
+) -> Tensor:
+    """A layer's value whose maps have random phases in one ring, or in all."""
     changed = value.clone()
     view = maps.maps(changed)
     view.copy_(scramble_ring(view, ring, phases))
@@ -220,19 +240,22 @@ def _scrambled(maps: MapLayer, ring: int, phases: torch.Generator, _: str, value
 
 
 class _Scores:
-    """Errors and losses of several disturbances, summed over images."""
+    """Errors, losses and answers unlike the clean ones of disturbances, summed over images."""
 
     def __init__(self, count: int) -> None:
-        self.sums = torch.zeros(count + 1, 2, dtype=torch.float64)
+        self.sums = torch.zeros(count + 1, 3, dtype=torch.float64)
         self.images = 0
 
     def add(self, number: int, logits: Tensor, targets: Tensor) -> None:
-        self.sums[number, 0] += (logits.argmax(1) != targets).sum().cpu()
+        wrong = logits.argmax(1) != targets
+        self.sums[number, 0] += wrong.sum().cpu()
         self.sums[number, 1] += functional.cross_entropy(
             logits.float(), targets, reduction="sum"
         ).cpu()
+        self.sums[number, 2] += (wrong != self.clean_wrong).sum().cpu()
 
     def clean(self, logits: Tensor, targets: Tensor) -> None:
+        self.clean_wrong = logits.argmax(1) != targets
         self.add(-1, logits, targets)
         self.images += len(logits)
 
@@ -242,8 +265,14 @@ class _Scores:
     def loss(self) -> Tensor:
         return self.sums[:-1, 1] / self.images
 
+    def stderr(self) -> Tensor:
+        """Of each error less the clean one, a mean of -1, 0 and 1 over images; in points."""
+        mean = (self.sums[:-1, 0] - self.sums[-1, 0]) / self.images
+        variance = self.sums[:-1, 2] / self.images - mean.square()
+        return 100 * (variance.clamp_min(0) / max(1, self.images - 1)).sqrt()
+
     def clean_values(self) -> tuple[float, float]:
-        error, loss = (self.sums[-1] / self.images).tolist()
+        error, loss = (self.sums[-1, :2] / self.images).tolist()
         return 100 * error, loss
 
 

@@ -73,8 +73,9 @@ def scrambling_figure(
     """Error or loss against the ring whose phases are random, one curve a layer.
 
     Args:
-        layers: what ``ring_scrambling`` returns, by the name of the curve. The dotted lines are
-            the undisturbed networks.
+        layers: what ``ring_scrambling`` returns, by the name of the curve, which gets the value
+            with all rings scrambled at once. The dotted lines are the undisturbed networks; bars
+            are standard errors of an error's rise.
         title: above the figure; default: none.
         value: as ``sensitivity_figure``.
     """
@@ -87,7 +88,8 @@ def scrambling_figure(
             go.Scatter(
                 x=result.frequency.numpy(),
                 y=_shown(result, value).numpy(),
-                name=name,
+                name=f"{name} (all rings: {_joint(result, value)})",
+                error_y={"array": result.stderr.numpy(), "visible": value == "error"},
                 mode="lines+markers",
                 **look(number),
             )
@@ -100,6 +102,12 @@ def scrambling_figure(
         figure.update_yaxes(range=[0, 100])
     figure.update_layout(**layout(title))
     return figure
+
+
+def _joint(found: RingScrambling, value: Value) -> str:
+    if value == "error":
+        return f"{found.joint_error:.1f} %"
+    return f"{found.joint_loss - found.clean_loss:+.2f} nats"
 
 
 def _shown(found: FourierSensitivity | RingScrambling, value: Value) -> Tensor:
