@@ -368,6 +368,12 @@ def test_the_documents_show_the_records() -> None:
     weights = calibrated_weights(known[CALIBRATION])
     assert f"β = {weights['beta']}, γ = {weights['gamma']}" in page
     assert comparison_table(known, style="markdown") in page
+    for stage, found in known["scrambling-wrn16_2"]["scrambling"].items():
+        error, stderr = [*found["error"], found["joint_error"]], found["stderr"]
+        bars = (stderr[0], stderr[-1], found["joint_stderr"])
+        rises = [value - found["clean_error"] for value in (error[0], error[-2], error[-1])]
+        cells = [f"{rise:+.1f} ± {bar:.1f}" for rise, bar in zip(rises, bars, strict=True)]
+        assert f"| {stage} | {' | '.join(cells)} |" in page
     rounded = read_metadata(PRETRAINED / "wrn16_2-cifar100-short.safetensors")["top1_error"]
     assert f'`create_model("wrn16_2", pretrained="cifar100-short")` has {rounded:.2f} %' in page
 
