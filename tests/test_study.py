@@ -413,6 +413,7 @@ def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
     assert f"{len(arms['overhaul'])} of 8 seeds): {means['overhaul']:.2f} % error with" in readme
     assert f"{means['spectral']:.2f} with both terms" in readme
     assert f"{means['spectral calibrated']:.2f} with stronger ones" in readme
+    assert f"; {means['baseline']:.2f} without a teacher" in readme
     assert means["overhaul"] < means["spectral"] < means["spectral calibrated"]
     wins = [sum(d < 0 for d in row) for row in recount().values()]
     assert f"in {wins[0]} of 6 setups" in readme
