@@ -288,7 +288,8 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
     done = run("demo", *options, *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line.split("  ")[0] for line in done.stdout.splitlines()[2:6]]
-    assert names == ["teacher", "student alone", "student, spectral", "(the images)"]
+    assert names[:3] == ["teacher", "student alone", "student, spectral"]
+    assert re.fullmatch(r"\(the images: α -\d\.\d\d\)", names[3])
     assert "sees 15 such crops" in " ".join(done.stdout.split())
     page = (tmp_path / "demo.html").read_text()
     assert page.count('class="plotly-graph-div"') == 6

@@ -150,8 +150,8 @@ def demo_table(demo: Demo, style: Style = "text") -> str:
     for name, errors in demo.errors.items():
         exponents = (f"{_law(demo.spectra[name][stage]).exponent:.2f}" for stage in stages)
         rows.append((name, f"{statistics.mean(errors):.1f} %", *exponents))
-    images = ("(the images)", "", f"{_law(demo.images).exponent:.2f}", *[""] * (len(stages) - 1))
-    return format_table(header, [*rows, images], style)
+    images = f"(the images: α {_law(demo.images).exponent:.2f})"
+    return format_table(header, [*rows, (images, *[""] * (len(stages) + 1))], style)
 
 
 def seeds_table(demo: Demo, style: Style = "text") -> str:
