@@ -45,6 +45,7 @@ from spectralkd.reproduction.study import run_study, study_state
 from spectralkd.spectra.power import RadialPowerSpectrum, with_ring
 from spectralkd.spectra.powerlaw import fit_power_law
 from spectralkd.training.evaluate import evaluate
+from spectralkd.training.lock import locked
 from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 
@@ -275,9 +276,9 @@ def test_a_loss_that_is_not_finite_holds_up_no_other_run(
     assert [s.status for s in study_state("short", tmp_path, tmp_path)][1:] == ["recorded"] * 2
 
 
-def test_a_stop_leaves_the_records_of_what_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def two_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A list of a short job and a long one of one group; settings of a study of it."""
     changes = {"data": "photos", "teacher_model": "wrn10_1", "epochs": 1, "batch_size": 20}
     recipe = get_recipe("demo", **changes, train_images=40, validation_images=20)
     jobs = [
@@ -286,11 +287,24 @@ def test_a_stop_leaves_the_records_of_what_is_finished(
     ]
     monkeypatch.setattr(study, "study_jobs", lambda *_: jobs)
     monkeypatch.setattr(study, "_record", lambda _, run, __: {"metrics": run.read_metrics()})
-    save_half(
-        create_model("wrn10_1", 15), tmp_path / "weights/wrn10_1-cifar100-short.safetensors", {}
-    )
-    settings = {"runs": tmp_path, "results": tmp_path, "progress": False, "report": lambda _: None}
-    run_study("short", 10, **settings, stop=lambda: Run(tmp_path / "short").finished)
+    weights = tmp_path / "weights/wrn10_1-cifar100-short.safetensors"
+    save_half(create_model("wrn10_1", 15), weights, {})
+    return {"runs": tmp_path, "results": tmp_path, "progress": False, "report": lambda _: None}
+
+
+def test_a_job_that_another_study_works_on_holds_up_no_other(
+    tmp_path: Path, two_jobs: dict[str, Any]
+) -> None:
+    with locked(tmp_path / "long"):
+        run_study("short", 10, **two_jobs)
+    states = study_state("short", tmp_path, tmp_path)
+    assert [s.status for s in states] == ["recorded", "missing"]
+
+
+def test_a_stop_leaves_the_records_of_what_is_finished(
+    tmp_path: Path, two_jobs: dict[str, Any]
+) -> None:
+    run_study("short", 10, **two_jobs, stop=lambda: Run(tmp_path / "short").finished)
     states = study_state("short", tmp_path, tmp_path)
     assert [(s.status, s.epochs, s.job.epochs) for s in states] == [
         ("recorded", 1, 1),

@@ -30,7 +30,7 @@ from spectralkd.reproduction.measurements import (
 from spectralkd.reproduction.records import Record, Size, read_records, write_record
 from spectralkd.training.api import StudentRun, distill_together, train
 from spectralkd.training.evaluate import evaluate
-from spectralkd.training.lock import InUse
+from spectralkd.training.lock import InUse, holder
 from spectralkd.training.run_folder import Run, file_digest, made_with
 from spectralkd.training.together import Stopped
 
@@ -130,8 +130,10 @@ def run_study(
                 if Run(runs / job.name).finished:  # it need not wait for the others
                     _keep(job, _record(job, Run(runs / job.name), place), place, report)
             break
-        except InUse as error:  # another study works on it: the next job
+        except InUse as error:  # another study works on some of them
             report(str(error))
+            if busy := {job.name for job in group if holder(runs / job.name)}:
+                tried -= {job.name for job in group} - busy
             continue
         except FloatingPointError as error:
             report(str(error))
