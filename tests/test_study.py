@@ -145,6 +145,13 @@ def test_a_forecast_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None
     assert hours * 3600 == pytest.approx(2 * (3 * passes / 100 + passes / 1000))
     half = forecast((job, job.epochs // 2) for job in jobs)
     assert half == pytest.approx(hours / 2)
+    # KD and AT share a pass; Overhaul's has the batch's statistics; Jacobian's is its own.
+    rows = ("kd", "at", "overhaul paper weight", "jacobian", "baseline")
+    others = [job for job in study_jobs("short") if job.row in rows and job.recipe.seed == 0]
+    others = [job for job in others if job.step == 4]
+    assert len(others) == 5
+    hours = forecast((job, job.epochs) for job in others)
+    assert hours * 3600 == pytest.approx(5 * passes / 100 + 3 * passes / 1000)
     monkeypatch.undo()
     assert 0 < forecast([(jobs[0], 12)]) < 100
 

@@ -21,14 +21,14 @@ def forecast(jobs: Iterable[tuple[Job, int]]) -> float:
     """Hours for jobs, from one step of each network on this machine, other work included.
 
     Losses, evaluations and the measurements on teachers are not in it. Students of one step, seed
-    and teacher share each pass of the teacher.
+    and teacher share each pass of the teacher, one for each mode of its batch norms.
 
     Args:
         jobs: of one list, each with the number of its epochs that are left. Every phase of a
             method is counted as one that trains the student.
     """
     training: Counter[tuple[str, Recipe]] = Counter()
-    shared: dict[tuple[str, int, int], tuple[str, Recipe, float]] = {}
+    shared: dict[tuple[str, int, int, str], tuple[str, Recipe, float]] = {}
     for job, epochs in jobs:
         recipe = job.recipe
         passes = epochs * float(recipe.train_images or CIFAR_IMAGES - recipe.holdout)
@@ -36,8 +36,8 @@ def forecast(jobs: Iterable[tuple[Job, int]]) -> float:
             training[recipe.teacher_model, _speed(recipe)] += int(passes)
         elif job.kind == "distill":
             training[recipe.student_model, _speed(recipe)] += int(passes)
-            if job.method != "baseline":
-                key = (recipe.teacher_model, job.step, recipe.seed)
+            for mode in _teacher_passes(job):
+                key = (recipe.teacher_model, job.step, recipe.seed, mode)
                 longest = max(passes, shared[key][2] if key in shared else 0.0)
                 shared[key] = (recipe.teacher_model, _speed(recipe), longest)
     reading: Counter[tuple[str, Recipe]] = Counter()
@@ -46,6 +46,16 @@ def forecast(jobs: Iterable[tuple[Job, int]]) -> float:
     seconds = sum(images / _rate(*key, train=True) for key, images in training.items())
     seconds += sum(images / _rate(*key, train=False) for key, images in reading.items())
     return seconds / 3600
+
+
+def _teacher_passes(job: Job) -> set[str]:
+    """The modes in which a student's teacher is run; its own, where it asks for gradients."""
+    method = job.made()
+    if not method.needs_teacher:
+        return set()
+    if method.needs_image_gradient:
+        return {job.name}
+    return {phase.teacher_statistics for phase in method.phases}
 
 
 def _speed(recipe: Recipe) -> Recipe:
