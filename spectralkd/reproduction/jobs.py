@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spectralkd.losses.base import Method
-from spectralkd.losses.options import with_recipe
-from spectralkd.losses.sum import make_method
+from spectralkd.training.api import StudentRun
 from spectralkd.training.recipes import Recipe
 
 Kind = Literal["teacher", "distill", "spectra", "scrambling"]
@@ -51,7 +50,7 @@ class Job:
 
     def made(self) -> Method:
         """The method with its options."""
-        return make_method(self.method, with_recipe(self.method, self.options, vars(self.recipe)))
+        return StudentRun(self.recipe, self.name, self.method, self.options).made()
 
 
 # Names of the shipped weights: of a list's teachers; and what those of three students add.
