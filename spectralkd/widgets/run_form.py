@@ -14,19 +14,9 @@ import ipywidgets as widgets
 import torch
 
 from spectralkd.losses import METHODS
-from spectralkd.losses.options import (
-    named_options,
-    nested_options,
-    typed_options,
-    with_recipe,
-)
+from spectralkd.losses.options import named_options, nested_options, typed_options, with_recipe
 from spectralkd.models import PRETRAINED, create_model
-from spectralkd.training.launch import (
-    Launch,
-    cautions,
-    launch_command,
-    obstacles,
-)
+from spectralkd.training.launch import Launch, cautions, launch_command, obstacles
 from spectralkd.training.recipes import (
     RECIPES,
     Preset,
