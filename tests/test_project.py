@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -325,3 +326,24 @@ def test_every_stored_figure_and_widget_has_a_picture(path: Path) -> None:
     ]
     assert shown
     assert all("image/png" in data for data in shown), "python notebooks/render.py"
+
+
+def test_outputs_of_notebooks_are_compared_as_they_are_printed() -> None:
+    spec = importlib.util.spec_from_file_location("compare", ROOT / "notebooks" / "compare.py")
+    assert spec
+    assert spec.loader
+    compare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compare)
+    for stored, fresh in (
+        ("a 1.50", "a 1.51"),
+        ("1.2e5", "1.3e5"),
+        ("3", "3"),
+        ("+7e512/", "+7e512/"),
+    ):
+        assert not compare.difference(stored, fresh)
+    # The last pairs are no numbers, but parts of encoded pictures.
+    for stored, fresh in (
+        *(("1.50", "1.52"), ("1.2e5", "1.4e5"), ("3", "4"), ("a", "b")),
+        *(("+7e512/", "+8e512/"), ("+0e512/", "+1e512/")),
+    ):
+        assert compare.difference(stored, fresh)
