@@ -81,11 +81,12 @@ def create_model(
             function of your own that takes the number of classes.
         num_classes: outputs of the last layer; default: 100, or the zoo's own number.
         pretrained: which of the trained weights that come with the package to load, such as
-            ``"cifar100"`` (see ``pretrained_file``), or ``"DEFAULT"`` for a zoo's, downloaded
+            ``"cifar100-short"`` (see ``pretrained_file``), or ``"DEFAULT"`` for a zoo's, downloaded
             once; default: untrained.
 
     Raises:
         ValueError: no such network (with the nearest names), no such size or no such weights.
+        TypeError: the function of your own returns no network.
         RuntimeError: a network of timm, which is not installed.
     """
     zoo, slash, zoo_name = name.partition("/")

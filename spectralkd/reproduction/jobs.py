@@ -1,6 +1,6 @@
 """What a job of the study is: one run behind the paper's tables, or a measurement on a teacher.
 
-Choices: students of one list share one teacher, preset ``heo``, whose weights come with the
+Choices: students of one teacher's network share its weights, of preset ``heo``; they come with the
 package in half precision, so that anyone can distill from the very same network. Hyper-parameters
 are chosen on 5,000 training images kept aside (``holdout``), never on the validation set.
 """

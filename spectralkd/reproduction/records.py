@@ -6,7 +6,7 @@ the user's, which is read beside the package's.
 A record of a run holds its ``config`` (with versions and device), all ``method_options``, its
 ``metrics`` (a line an epoch) and ``weights_sha256``, one of a student also its ``agreement`` with
 the teacher; a record of a measurement holds ``spectra`` and ``correlations``, or ``scrambling``.
-``full`` records are the paper's setups as they are, ``short`` ones shorter runs of its networks.
+``full`` records are the paper's setups as they are, ``short`` ones shorter runs.
 """
 
 from __future__ import annotations

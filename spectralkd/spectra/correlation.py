@@ -29,8 +29,9 @@ def ring_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-12) -> Tensor:
         mode and is ±1, unless it is below ``eps``.
 
     Raises:
-        TypeError, ValueError: as ``radial_power``; the sizes of the maps differ or their shapes do
-            not broadcast; ``eps`` is not positive.
+        TypeError: maps that are no dense tensor of floating-point numbers.
+        ValueError: maps below 4×4 pixels, none, or not finite; their sizes differ or their shapes
+            do not broadcast; ``eps`` is not positive.
     """
     check_maps("x", x)
     check_maps("y", y)

@@ -100,7 +100,8 @@ def power_plane(x: Tensor, *, window: Window = "none") -> Tensor:
         ``fftshift(fftfreq(H))`` and ``fftshift(fftfreq(W))`` cycles/pixel.
 
     Raises:
-        TypeError, ValueError: as ``radial_power``.
+        TypeError, ValueError: as ``radial_power``, except that values whose squares vanish are not
+            refused.
     """
     check_choice("window", window, Window)
     check_maps("x", x)

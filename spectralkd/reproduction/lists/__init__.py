@@ -1,7 +1,7 @@
 """The lists of runs behind the paper's tables and figures.
 
-``full`` is the paper's list, for a GPU. ``short`` answers the paper's questions with its own
-networks and shorter runs that two CPU cores finish in days.
+``full`` is the paper's list, for a GPU. ``short`` asks the paper's questions in shorter runs,
+most of them of smaller networks, that two CPU cores finish in days.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The paper's questions with its own networks, in runs that two CPU cores finish in days.
+"""The paper's questions, most of them asked of smaller networks, in days of two CPU cores.
 
 Fixed before the first run: the outcome is the top-1 error on the 10,000 validation images after
 the last epoch; arms are compared seed by seed, as differences with their 95 % intervals.
