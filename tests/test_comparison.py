@@ -96,7 +96,7 @@ def test_axes_have_titles_and_do_not_follow_the_student() -> None:
         for axis in ("xaxis", "yaxis"):
             first, second = (layout[f"{axis}{number}"] for layout in layouts)
             assert first.range == second.range
-            assert first.range is not None or first.autorange == "reversed"
+            assert first.range is not None
     for axis in ("coloraxis", "coloraxis2"):
         first, second = (layout[axis] for layout in layouts)
         assert (first.cmin, first.cmax) == (second.cmin, second.cmax)

@@ -131,10 +131,11 @@ def test_the_documents_name_only_what_exists() -> None:
 
 def test_the_reference_has_every_module() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
-    documented = set(re.findall(r"^::: spectralkd\.(\w+\.\w+)$", pages, re.M)) - {"reproduction.lists"}
+    documented = set(re.findall(r"^::: spectralkd\.(\w+\.\w+)$", pages, re.M))
     there = {f"{p.parent.name}.{p.stem}" for p in (ROOT / "spectralkd").glob("*/*.py")}
     # The command line says itself what it does.
-    assert {n for n in there if "__" not in n and not n.startswith("cli.")} == documented
+    own = {n for n in there if "__" not in n and not n.startswith("cli.")}
+    assert own | {"reproduction.lists"} == documented
 
 
 def test_readme_is_short() -> None:

@@ -302,16 +302,28 @@ def test_a_persons_own_images(model: nn.Module, photos: ImageArray) -> None:
     file = io.BytesIO()
     Image.fromarray(photographs()["astronaut"].numpy()).save(file, "PNG")
 
-    def upload(content: bytes) -> None:
-        about = {"name": "a.png", "type": "image/png", "size": len(content)}
-        about |= {"content": memoryview(content), "last_modified": datetime.now(UTC)}
-        shown.upload.value = (about,)
+    small = io.BytesIO()
+    Image.new("RGB", (40, 5)).save(small, "PNG")
 
-    upload(file.getvalue())
+    def upload(**contents: bytes) -> None:
+        shown.upload.value = tuple(
+            {
+                "name": f"{name}.png",
+                "type": "image/png",
+                "size": len(content),
+                "content": memoryview(content),
+                "last_modified": datetime.now(UTC),
+            }
+            for name, content in contents.items()
+        )
+
+    upload(bad=b"no image", small=small.getvalue())
+    assert "bad.png: expected an image; small.png: expected at least" in shown.background.error
+    assert shown.controls["data"].value == "photos"
+    upload(good=file.getvalue(), bad=b"no image")  # the good ones are taken
+    assert "bad.png: expected an image" in shown.background.error
     assert shown.controls["data"].value == "your images"
     assert shown.fits["images"].exponent != before
-    upload(b"no image")
-    assert "cannot identify image file" in shown.background.error
 
 
 def test_any_module_can_be_explored(photos: ImageArray) -> None:
@@ -507,7 +519,9 @@ def test_a_sum_of_methods_is_launched_with_the_options_of_each(tmp_path: Path) -
     assert "temperature: expected a number" in form.notes.value
 
 
-def test_the_panel_finds_draws_saves_renames_and_removes_runs(tmp_path: Path) -> None:
+def test_the_panel_finds_draws_saves_renames_and_removes_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny: dict[str, Any] = {"train_images": 60, "validation_images": 60, "batch_size": 20}
     recipe = get_recipe("demo", epochs=2, spectra_every=1, teacher_model="wrn10_1", **tiny)
     panel = RunPanel(tmp_path)
@@ -537,7 +551,12 @@ def test_the_panel_finds_draws_saves_renames_and_removes_runs(tmp_path: Path) ->
     assert again.runs.options == again.runs.value == ("first",)
     assert Run(tmp_path / "first").read_metrics() == lines
     again.remove_button.click()
-    assert (tmp_path / "first").is_dir()  # asked once more
+    again.remove_button.click()  # a double click
+    assert "Delete first for ever?" in again.message.value
+    again.resume_button.click()  # which is no answer
+    monkeypatch.setattr(run_panel, "_DOUBLE_CLICK", 0.0)
+    again.remove_button.click()
+    assert (tmp_path / "first").is_dir()
     again.remove_button.click()
     assert not (tmp_path / "first").exists()
     assert again.runs.options == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -9,11 +10,11 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from spectralkd.analysis.depth import BlockProfile
-from spectralkd.figures.style import frequency_axis, layout, look
+from spectralkd.figures.style import frequency_axis, layout, look, power_axis
 from spectralkd.spectra.powerlaw import PowerLaw
 
 _PANELS = (
-    ("exponent", "exponent<br>of the ring mean"),
+    ("exponent", "exponent of the ring mean<br>± 1 standard error"),
     ("high_share", "share of power at<br>|k| ≥ 1/4 cycles/pixel"),
     ("correlation_length", "correlation length<br>(map pixels)"),
     ("image_correlation_length", "correlation length<br>(image pixels)"),
@@ -97,7 +98,12 @@ def exponents_figure(
         categoryorder="array", categoryarray=shown, title="layer, from first to last"
     )
     figure.update_xaxes(nticks=16, tickangle=-45, automargin=True)
-    figure.update_yaxes(title=label)
+    figure.update_yaxes(title=f"{label}<br>± 1 standard error of the fit")
+    if drawn := [fit for laws in fits.values() for fit in laws.values()]:
+        # Whole units, so that the axis seldom moves while a band is chosen.
+        low = math.floor(min(fit.exponent - fit.stderr for fit in drawn))
+        high = math.ceil(max(fit.exponent + fit.stderr for fit in drawn))
+        figure.update_yaxes(range=[low - 0.05, high + 0.05])
     figure.update_layout(**layout(title))
     return figure.update_layout(legend_y=-0.3)
 
@@ -135,7 +141,7 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
                 column,
             )
     frequency_axis(figure)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1, row=1, col=1)
+    power_axis(figure, row=1, col=1)
     figure.update_xaxes(
         title="kx = ky (Nyquist frequency = 1)", type="linear", range=[0, 1], row=1, col=2
     )

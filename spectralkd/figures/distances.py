@@ -46,6 +46,13 @@ def margin_figure(weight: float, bias: float, responses: Tensor | None = None) -
     x = torch.linspace(*ends, 141)
     density = torch.exp(-((x - bias) / sigma).square() / 2) / (sigma * math.sqrt(2 * math.pi))
     top = 1.5 * float(density.max())
+    measured = None
+    if responses is not None:
+        step = (ends[1] - ends[0]) / 40
+        middle = ends[0] + step * (torch.arange(40) + 0.5)
+        count = torch.histc(responses.detach().float(), 40, *ends)
+        measured = count / (responses.numel() * step)
+        top = max(top, 1.05 * float(measured.max()))
     titles = ("Responses<br>of the channel", "Margin ReLU", "Cost of<br>one element")
     figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.11)
     left = [
@@ -53,11 +60,7 @@ def margin_figure(weight: float, bias: float, responses: Tensor | None = None) -
         _line(x, density, "N(β, γ²)", COLORS[0]),
         _line(torch.full((2,), m), torch.tensor([0, top]), "margin", COLORS[1], "dash"),
     ]
-    if responses is not None:
-        step = (ends[1] - ends[0]) / 40
-        count = torch.histc(responses.detach().float(), 40, *ends)
-        middle = ends[0] + step * (torch.arange(40) + 0.5)
-        measured = count / (responses.numel() * step)
+    if measured is not None:
         left.append(_line(middle, measured, "measured", COLORS[6], "dot"))
     figure.add_traces(left, rows=1, cols=1)
     relus = [
@@ -118,7 +121,7 @@ def comparison_figure(
         "student": (go.Heatmap(coloraxis="coloraxis"), (1, 3)),
         "plane": (go.Heatmap(coloraxis="coloraxis2", x=values, y=values), (2, 2)),
         "cost": (go.Heatmap(coloraxis="coloraxis2"), (2, 3)),
-        "distances": (go.Bar(orientation="h", marker=bars), (1, 1)),
+        "distances": (go.Bar(orientation="h", marker=bars, texttemplate="%{x:.2f}"), (1, 1)),
         "rings": (go.Scatter(**rings), (2, 1)),
         "pairs": (go.Scatter(mode="markers", marker=dots), (2, 2)),
     }
@@ -133,7 +136,7 @@ def comparison_figure(
         top = {"scaleanchor": f"x{number}", "constrain": "domain", "constraintoward": "top"}
         figure.update_layout({f"xaxis{number}": {"constrain": "domain"}, f"yaxis{number}": top})
     figure.update_xaxes(title="no unit", range=(0, 2), row=1, col=1)
-    figure.update_yaxes(autorange="reversed", row=1, col=1)
+    figure.update_yaxes(range=(len(NAMES) - 0.5, -0.5), row=1, col=1)
     figure.update_xaxes(title="|k| (cycles/pixel)", range=(0, 0.5), row=2, col=1)
     figure.update_yaxes(range=(-1.05, 1.05), row=2, col=1)
     figure.update_xaxes(title="F<sub>T</sub> (map units)", range=(-reach, reach), row=2, col=2)
@@ -175,8 +178,8 @@ def terms_figure(teacher: Tensor, *, margin: float) -> go.Figure:
         traces = _terms(strengths, target, students, margin, legend=number == 0)
         figure.add_traces(traces, rows=place["row"], cols=place["col"])
         figure.update_xaxes(title=label, **place)
-    figure.update_yaxes(range=(-0.05, 2.05))
-    figure.update_yaxes(title="white noise = 1", col=1)
+    figure.update_yaxes(range=(-0.1, 4.1))
+    figure.update_yaxes(title="distance (white noise = 1)", col=1)
     figure.update_layout(**layout(None))
     return figure.update_layout(height=600)
 
@@ -204,7 +207,7 @@ def frequency_figure(teachers: Mapping[str, Tensor], *, margin: float) -> go.Fig
         traces = _terms(k, target, students, margin, legend=number == 1)
         figure.add_traces(traces, rows=1, cols=number)
     figure.update_xaxes(title="|k| (cycles/pixel)", range=(0, 0.5))
-    figure.update_yaxes(type="log", range=(-2.5, 0.1), tickvals=(0.003, 0.01, 0.03, 0.1, 0.3, 1))
+    figure.update_yaxes(type="log", range=(-2.6, 0.1), tickvals=(0.003, 0.01, 0.03, 0.1, 0.3, 1))
     figure.update_yaxes(title="distance (white noise = 1)", col=1)
     figure.update_layout(**layout(None))
     figure.update_annotations(font_size=14)

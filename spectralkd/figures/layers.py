@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
-from torch import Tensor
+from torchvision.utils import make_grid
 
 from spectralkd.analysis.layers import LayerView
 from spectralkd.figures.style import COLORS, layout, mode
@@ -19,15 +19,16 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
         1,
         3,
         subplot_titles=(
-            "maps of<br>the first image",
-            "log₁₀ power",
+            "maps of the first image,<br>each with its own grays",
+            "log₁₀ of power<br>(map units²)",
             "correlation of pixels<br>C(r) / C(0)",
         ),
         horizontal_spacing=0.16,
     )
-    figure.add_trace(
-        go.Heatmap(z=_montage(view.maps).numpy(), colorscale="Greys_r", showscale=False), 1, 1
-    )
+    sheet = make_grid(
+        view.maps[:12, None], 4, padding=1, normalize=True, scale_each=True, pad_value=torch.nan
+    )[0]
+    figure.add_trace(go.Heatmap(z=sheet.numpy(), colorscale="Greys_r", showscale=False), 1, 1)
     height, width = view.plane.shape
     figure.add_trace(
         go.Heatmap(
@@ -55,8 +56,12 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
     figure.update_layout(**layout(name))
     figure.update_layout(height=370, margin_t=85)
     figure.update_annotations(font_size=14)
-    figure.update_xaxes(visible=False, row=1, col=1)
-    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", row=1, col=1)
+    rows, columns = sheet.shape
+    figure.update_xaxes(
+        visible=False, range=[-0.5, columns - 0.5], constrain="domain", row=1, col=1
+    )
+    downward: dict[str, Any] = {"range": [rows - 0.5, -0.5], "constrain": "domain"}
+    figure.update_yaxes(visible=False, scaleanchor="x", **downward, row=1, col=1)
     figure.update_yaxes(constraintoward="top")
     plane: dict[str, Any] = {"range": [-0.5, 0.5], "constrain": "domain"}
     figure.update_xaxes(title="kx (cycles/pixel)", **plane, row=1, col=2)
@@ -64,13 +69,3 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
     figure.update_xaxes(title="distance r (pixels)", rangemode="tozero", row=1, col=3)
     figure.update_yaxes(range=[-0.5, 1.05], row=1, col=3)
     return figure
-
-
-def _montage(maps: Tensor) -> Tensor:
-    """Up to 12 maps (M, H, W) beside and below each other, each scaled to [0, 1]; NaN between."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    scaled = (maps - low) / (high - low).clamp_min(1e-12)
-    scaled = torch.nn.functional.pad(scaled, (0, 1, 0, 1), value=torch.nan)
-    columns = min(4, len(scaled))
-    rows = [torch.cat(list(row), 1) for row in scaled.split(columns) if len(row) == columns]
-    return torch.cat(rows)

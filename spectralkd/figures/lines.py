@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from torch import Tensor
 
-from spectralkd.figures.style import frequency_axis, layout, look, mode, slots
+from spectralkd.figures.style import frequency_axis, layout, look, mode, power_axis, slots
 
 
 def lines_figure(
@@ -52,9 +52,9 @@ def lines_figure(
         frequency_axis(figure)
     figure.update_xaxes(title=x_label)
     limits = y_range and ([math.log10(v) for v in y_range] if log_y else list(y_range))
-    figure.update_yaxes(title=y_label, type="log" if log_y else "linear", range=limits)
+    figure.update_yaxes(title=y_label, range=limits)
     if log_y:
-        figure.update_yaxes(dtick=1, exponentformat="power")
+        power_axis(figure)
     figure.update_layout(**layout(title))
     return figure
 

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from spectralkd.figures.style import COLORS, layout, look, mode, slots
+from spectralkd.figures.style import COLORS, layout, look, mode, power_axis, slots
 from spectralkd.training.meter import FIELDS
 
 
@@ -56,9 +56,10 @@ def errors_figure(errors: Mapping[str, Sequence[float]], seeds: Sequence[int]) -
             orientation="h",
             marker={"color": [COLORS[n % len(COLORS)] for n in range(len(names))]},
             text=[f"{mean:.1f} %" for mean in means],
-            textposition="inside",
             insidetextanchor="start",
-            textfont={"size": 18, "color": "white"},
+            textangle=0,
+            insidetextfont={"size": 18, "color": "white"},
+            outsidetextfont={"size": 18},
             hoverinfo="skip",
             showlegend=False,
         )
@@ -91,15 +92,19 @@ def runs_figure(
 ) -> go.Figure:
     """Error, weighted loss terms and exponents: a color a run, a dash a term or stage.
 
+    Exponents, of |k| × ring mean, are a panel where a run has measured them.
+
     Args:
         runs: lines of ``metrics.jsonl`` by the run's name.
         title: above the figure.
         colors: by the run's name; default: ``style.slots``.
     """
-    panels = ("top-1 error (%)", "loss terms (nats)", "exponents")
-    figure = make_subplots(1, 3, subplot_titles=panels, horizontal_spacing=0.08)
+    panels = {"top-1 error (%)": _error, "loss terms, weighted": _terms}
+    if any("exponents" in line for lines in runs.values() for line in lines):
+        panels["exponents, |k| × ring mean"] = _exponents
+    figure = make_subplots(1, len(panels), subplot_titles=list(panels), horizontal_spacing=0.08)
     slot = colors or slots(runs)
-    for column, read in enumerate((_error, _terms, _exponents), start=1):
+    for column, read in enumerate(panels.values(), start=1):
         curves = {name: _column(lines, read) for name, lines in runs.items()}
         labels = list(dict.fromkeys(label for found in curves.values() for label in found))
         for name, found in curves.items():
@@ -122,7 +127,7 @@ def runs_figure(
             figure.add_traces([_key(labels.index(label), label, group) for label in labels])
     figure.update_xaxes(title="epoch", rangemode="tozero")
     figure.update_yaxes(range=[0, 100], row=1, col=1)
-    figure.update_yaxes(type="log", dtick=1, exponentformat="power", row=1, col=2)
+    power_axis(figure, row=1, col=2)
     figure.update_layout(**layout(title))
     figure.update_annotations(font_size=14)
     return figure.update_layout(margin_t=70 if title else 40, legend_groupclick="toggleitem")

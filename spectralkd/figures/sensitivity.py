@@ -32,7 +32,7 @@ def sensitivity_figure(
     """
     unit = _UNITS[value]
     names = [
-        f"{name}<br>{getattr(s, f'clean_{value}'):.3g} {unit} without noise"
+        f"{name}<br>noise of {s.amplitude:g}; {getattr(s, f'clean_{value}'):.3g} {unit} without"
         for name, s in networks.items()
     ]
     figure = make_subplots(1, len(names), subplot_titles=names, horizontal_spacing=0.08)
@@ -49,15 +49,20 @@ def sensitivity_figure(
             column,
         )
         anchor = "x" if column == 1 else f"x{column}"
-        figure.update_yaxes(scaleanchor=anchor, constrain="domain", row=1, col=column)
-    figure.update_xaxes(title="kx (cycles/pixel)", constrain="domain")
+        figure.update_yaxes(scaleanchor=anchor, row=1, col=column)
+    plane = {"range": (-0.5, 0.5), "constrain": "domain"}
+    figure.update_xaxes(title="kx (cycles/pixel)", **plane)
+    figure.update_yaxes(constraintoward="top", **plane)
     figure.update_yaxes(title="ky (cycles/pixel)", col=1)
     figure.update_layout(**layout(title))
     figure.update_annotations(font_size=13)
     figure.update_layout(
         height=400,
         margin_t=90 if title else 60,
-        coloraxis={"colorscale": "Cividis", "colorbar_title": _LABELS[value]},
+        coloraxis={
+            "colorscale": "Cividis",
+            "colorbar": {"title": {"text": _LABELS[value], "side": "right"}, "thickness": 12},
+        },
     )
     if value == "error":
         figure.update_layout(coloraxis={"cmin": 0, "cmax": 100})
@@ -82,7 +87,11 @@ def scrambling_figure(
     figure = go.Figure()
     levels = {result.clean_error if value == "error" else 0.0 for result in layers.values()}
     for level in sorted(levels):
-        figure.add_hline(level, line={"dash": "dot", "color": "#888"})
+        figure.add_hline(
+            level,
+            line={"dash": "dot", "color": "#888"},
+            annotation={"text": "undisturbed", "font": {"color": "#888"}},
+        )
     for number, (name, result) in enumerate(layers.items()):
         figure.add_trace(
             go.Scatter(
@@ -96,10 +105,10 @@ def scrambling_figure(
         )
     figure.update_xaxes(title="scrambled ring, |k| (cycles per pixel of the layer)", range=[0, 0.5])
     figure.update_yaxes(title=_LABELS[value], rangemode="tozero")
-    if levels == {0.0} and value == "error":  # of the network's own answers
-        figure.update_yaxes(title="answers changed (%)")
     if value == "error":
-        figure.update_yaxes(range=[0, 100])
+        own = levels == {0.0}  # errors are changes of the network's own answers
+        label = "answers changed (%)" if own else _LABELS[value]
+        figure.update_yaxes(title=f"{label}<br>± 1 standard error", range=[0, 100])
     figure.update_layout(**layout(title))
     return figure
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from spectralkd.figures.style import COLORS, frequency_axis, layout, look, mode
+from spectralkd.figures.style import COLORS, frequency_axis, layout, look, mode, power_axis
 from spectralkd.spectra.power import Spectrum
 from spectralkd.spectra.powerlaw import PowerLaw
 
@@ -85,10 +85,13 @@ def plot_spectra(
             )
         )
     ring = rings.pop()
-    label = f"{_POWER[ring]}<br>({'first ring = 1' if normalize else _UNITS[ring]})"
+    shaded = any(torch.nan_to_num(s.stderr[1:]).any() for s in spectra.values())
+    unit = "first ring = 1" if normalize else _UNITS[ring]
+    label = f"{_POWER[ring]}<br>({unit}{'; shaded: ± 2 standard errors' if shaded else ''})"
     frequency_axis(figure)
+    power_axis(figure)
     limits = [math.log10(value) for value in y_range] if y_range else None
-    figure.update_yaxes(title=label, type="log", dtick=1, exponentformat="power", range=limits)
+    figure.update_yaxes(title=label, range=limits)
     figure.update_layout(**layout(title))
     return figure.update_layout(margin_l=95)
 

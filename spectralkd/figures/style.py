@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -13,8 +14,8 @@ import plotly.graph_objects as go
 # and without yellow, which is too pale on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
-
+# As many as colors: two that gray print makes alike still differ.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down")
 
 # Methods keep their colors from figure to figure.
 _METHODS = ("overhaul", "spectral", "at", "fitnets", "kd", "jacobian", "baseline", "ft", "ab")
@@ -33,7 +34,7 @@ def look(slot: int, dash: int = 0) -> dict[str, object]:
     symbol = SYMBOLS[slot % len(SYMBOLS)] + ("-open" if dash else "")
     return {
         "line": {"color": COLORS[slot % len(COLORS)], "dash": DASHES[dash % len(DASHES)]},
-        "marker": {"size": 5, "symbol": symbol},
+        "marker": {"size": 6, "symbol": symbol},
     }
 
 
@@ -47,6 +48,7 @@ def layout(title: str | None) -> dict[str, object]:
     return {
         "title": {"text": title, "x": 0.02} if title else None,
         "template": "plotly_white",
+        "hoverlabel": {"namelength": -1},
         "height": 460,
         "margin": {"l": 80, "r": 20, "t": 50 if title else 20, "b": 60},
         "legend": {
@@ -60,8 +62,11 @@ def layout(title: str | None) -> dict[str, object]:
 
 
 def nothing(text: str) -> go.Figure:
-    """A figure that says why there is nothing to draw."""
-    figure = go.Figure(layout=layout(None))
+    """A figure that says why there is nothing to draw.
+
+    It keeps its axes to itself: a figure that follows in the same place begins with its own.
+    """
+    figure = go.Figure(layout=layout(None) | {"uirevision": text})
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure.add_annotation(
@@ -70,6 +75,11 @@ def nothing(text: str) -> go.Figure:
         font_size=15,
         **{"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"},
     )
+
+
+def power_axis(figure: go.Figure, **place: Any) -> None:
+    """A logarithmic axis of powers of ten, with digits between them where it has few."""
+    figure.update_yaxes(type="log", nticks=8, exponentformat="power", **place)
 
 
 def frequency_axis(figure: go.Figure) -> None:

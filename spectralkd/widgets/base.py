@@ -7,7 +7,7 @@ import base64
 import csv
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -97,9 +97,15 @@ class Together:
             self()
 
 
+def menu(label: str, options: Iterable[Any]) -> widgets.Dropdown:
+    """A choice of one, as wide as those above and below it."""
+    style, layout = {"description_width": "9em"}, widgets.Layout(width="26em", max_width="98%")
+    return widgets.Dropdown(options=list(options), description=label, style=style, layout=layout)
+
+
 def table_box() -> widgets.HTML:
     """A widget for ``format_table(…, style="html")`` that looks like a table of the notebook."""
-    box = widgets.HTML()
+    box = widgets.HTML(layout=widgets.Layout(max_width="100%", overflow="auto"))
     box.add_class("jp-RenderedHTMLCommon")
     return box
 

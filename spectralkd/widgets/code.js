@@ -14,8 +14,12 @@ function render({ model, el }) {
   }
   button.onclick = async () => {
     getSelection().selectAllChildren(text)
-    await navigator.clipboard?.writeText(model.get('text')).catch(() => {})
-    button.textContent = navigator.clipboard ? 'Copied' : 'Selected'
+    try {
+      await navigator.clipboard.writeText(model.get('text'))
+      button.textContent = 'Copied'
+    } catch { // not allowed, or not there without https
+      button.textContent = 'Selected'
+    }
   }
   model.on('change:text', show)
   show()

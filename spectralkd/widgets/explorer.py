@@ -125,7 +125,7 @@ class SpectrumExplorer(Panel):
         self._observe()
         super().__init__(self._arranged())
         if last and place != name:  # a cell run again; without cells, both go on
-            last.background.keep(())
+            last.background.close()
         _latest[place] = self
         self._measure()
 
@@ -263,25 +263,32 @@ class SpectrumExplorer(Panel):
 
     def _add_images(self) -> None:
         """Add a person's images to the data sets, cut to the size of the present ones."""
-        try:
-            pictures = [
-                (Image.open(BytesIO(file["content"])).convert("RGB"), 0)
-                for file in self.upload.value
-            ]
-        except (UnidentifiedImageError, OSError) as error:
-            self.background.show_error(error)
-            return
-        if not pictures:
-            return
         menu = self.controls["data"]
         like = self.data[menu.value]
         side = like.images.shape[1] if isinstance(like, ImageArray) else like.image_size
-        own = ImageFiles(pictures, side, ("yours",), like.mean, like.std, crop=1.0)  # type: ignore[arg-type]
-        self.data[OWN_IMAGES] = own
-        with self._measure.changes():
-            menu.options = list(self.data)
-            menu.value = OWN_IMAGES
-            self._measure()
+        pictures, refused = [], []
+        for file in self.upload.value:
+            try:
+                picture = Image.open(BytesIO(file["content"])).convert("RGB")
+            except (UnidentifiedImageError, OSError):
+                refused.append(f"{file['name']}: expected an image")
+                continue
+            if min(picture.size) < side:  # enlarged, it would show the interpolation's spectrum
+                size = "{}×{}".format(*picture.size)
+                refused.append(
+                    f"{file['name']}: expected at least {side}×{side} pixels, got {size}"
+                )
+            else:
+                pictures.append((picture, 0))
+        if pictures:
+            own = ImageFiles(pictures, side, ("yours",), like.mean, like.std, crop=1.0)  # type: ignore[arg-type]
+            self.data[OWN_IMAGES] = own
+            with self._measure.changes():
+                menu.options = list(self.data)
+                menu.value = OWN_IMAGES
+                self._measure()
+        if refused:
+            self.background.show_error("; ".join(refused))
 
     # --- measuring and drawing ---
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from spectralkd.widgets.base import menu
 from spectralkd.widgets.ticks import TickList
 
 _RINGS = (("|k| × ring mean (the paper)", "jacobian"), ("ring mean", "mean"))
-_STATISTICS = (("of the batch", "batch"), ("running averages", "running"))
+STATISTICS = (("of the batch", "batch"), ("running averages", "running"))
 _POOLS = (("none", 1), ("2×2", 2), ("4×4", 4))
 _WINDOWS = (("none", "none"), ("Hann", "hann"))
 
@@ -31,18 +32,13 @@ PRESETS = {
 
 def make_controls(data: Iterable[str], networks: Iterable[str]) -> dict[str, Any]:
     """The controls by name, as in the paper; names of data sets and networks are offered."""
-    wide, box = {"description_width": "9em"}, widgets.Layout(width="26em")
-
-    def menu(label: str, options: Iterable[Any]) -> widgets.Dropdown:
-        return widgets.Dropdown(options=list(options), description=label, style=wide, layout=box)
-
     return {
         "data": menu("Images", data),
         "network": menu("Network", networks),
         "weights": TickList("Weights"),
         "layers": TickList("Layers"),
         "ring": menu("Power of a ring", _RINGS),
-        "statistics": menu("Batch norms use", _STATISTICS),
+        "statistics": menu("Batch norms use", STATISTICS),
         "pool": menu("Average pooling", _POOLS),
         "window": menu("Window", _WINDOWS),
         "normalize": widgets.Checkbox(
@@ -58,7 +54,5 @@ def make_controls(data: Iterable[str], networks: Iterable[str]) -> dict[str, Any
             style={"description_width": "13em"},
             layout=widgets.Layout(width="46em", max_width="98%"),
         ),
-        "detail": widgets.Dropdown(
-            description="Look at", style={"description_width": "5em"}, layout=box
-        ),
+        "detail": menu("Look at", ()),
     }

@@ -72,7 +72,7 @@ async function render({ model, el }) {
       const { data, layout } = themed(figure(), inked)
       plot.setAttribute('aria-label', model.get('label'))
       const height = layout.height ?? 450
-      const sized = () => ({ ...layout, width: wide(layout), height: height + below, uirevision: '-',
+      const sized = () => ({ ...layout, width: wide(layout), height: height + below, uirevision: layout.uirevision ?? '-',
         margin: { ...layout.margin, b: (layout.margin?.b ?? 80) + below } })
       await plotly.react(plot, data, sized(), { displaylogo: false })
       const needs = layout.legend?.orientation === 'h' ? legend() : 0
@@ -96,6 +96,15 @@ async function render({ model, el }) {
   const download = (href, ending) =>
     Object.assign(document.createElement('a'), { href, download: `${name()}.${ending}` }).click()
   let waiting = false
+  function ask(kind) {
+    try {
+      model.send({ save: kind })
+      waiting = true
+      note.textContent = `Saving ${kind.toUpperCase()} …`
+    } catch (error) {
+      note.textContent = `Not saved: ${error.message}`
+    }
+  }
   bar.append('Save figure: ')
   offer('SVG', 'Vector graphics', async () => {
     const shown = figure()
@@ -104,7 +113,7 @@ async function render({ model, el }) {
   })
   for (const kind of model.get('kinds')) {
     const title = kind === 'pdf' ? 'Vector graphics for a paper' : 'An interactive page'
-    offer(kind.toUpperCase(), title, () => { waiting = true; model.send({ save: kind }) })
+    offer(kind.toUpperCase(), title, () => ask(kind))
   }
   const note = bar.appendChild(document.createElement('span'))
   note.setAttribute('role', 'status')
@@ -112,7 +121,10 @@ async function render({ model, el }) {
     if (!waiting) return // another view of the same figure asked
     waiting = false
     note.textContent = message.error ?? ''
-    if (!message.error) download(URL.createObjectURL(new Blob(buffers)), message.kind)
+    if (message.error) return
+    const url = URL.createObjectURL(new Blob(buffers))
+    download(url, message.kind)
+    setTimeout(() => URL.revokeObjectURL(url), 60_000) // the browser has it by then
   }
 
   model.on('change:drawn', draw)

@@ -33,6 +33,7 @@ from spectralkd.widgets.run_form import RunForm, run_inside
 from spectralkd.widgets.ticks import TickList
 
 SECONDS = 1.0  # between two updates
+_DOUBLE_CLICK = 1.0  # seconds, in which a second click does not yet say yes
 
 # The last panel over each folder: when its cell is run again, the next one takes over.
 _latest: dict[str, RunPanel] = {}
@@ -65,6 +66,7 @@ class RunPanel(Panel):
         self._shown: object = None
         self._watch: asyncio.Task[None] | None = None
         self._pace: dict[str, _Pace] = {}
+        self._asked: float | None = None  # when it was asked whether to delete the chosen run
         self._colors: dict[str, int] = {}  # of each run, as long as this panel lives
         self.form = RunForm(self.folder, recipe, changes)
         self.runs = TickList("Show runs")
@@ -153,17 +155,21 @@ class RunPanel(Panel):
         self.message.value = f"{html.escape(name)} is {html.escape(new)} now."
 
     def _remove(self) -> None:
-        """Delete the chosen run's folder, if the button is clicked twice."""
+        """Delete the chosen run's folder, if the button is clicked again; not by a double click."""
         path, name = self._idle_run(), self.chosen.value
-        if self.remove_button.description == "Remove":
-            self.remove_button.description = f"Delete {name} for ever?"
+        if self._asked is None:
+            self._asked = time.monotonic()
+            self.remove_button.description = "Delete for ever"
             self.remove_button.button_style = "danger"
+        elif time.monotonic() - self._asked > _DOUBLE_CLICK:
+            shutil.rmtree(path)
+            self._ask_again()
+            self.message.value = f"{html.escape(name)} was deleted."
             return
-        shutil.rmtree(path)
-        self._ask_again()
-        self.message.value = f"{html.escape(name)} was deleted."
+        self.message.value = f"Delete {html.escape(name)} for ever? Then click again."
 
     def _ask_again(self) -> None:
+        self._asked = None
         self.remove_button.description, self.remove_button.button_style = "Remove", ""
 
     def _save(self) -> None:
@@ -203,22 +209,30 @@ class RunPanel(Panel):
     def _perform(self, action: Callable[[], None]) -> None:
         """Perform a button's action and show its error, if any."""
         self.message.value = ""
+        if action != self._remove:
+            self._ask_again()
         try:
             action()
         except (ValueError, OSError) as error:
-            self.message.value = f'<b role="status">{html.escape(str(error))}</b>'
+            self.message.value = _error(error)
         self.refresh()
         self.form.check()
 
     # --- the runs ---
 
     async def _keep_looking(self) -> None:
+        shown = ""
         while True:
             await asyncio.sleep(SECONDS)
             try:
                 self.refresh()
-            except (ValueError, OSError) as error:  # a file that is written or removed just now
-                self.message.value = f'<b role="status">{html.escape(str(error))}</b>'
+                said = ""
+            # A file that is written or removed just now, or that another program has written: the
+            # next look may find it mended.
+            except Exception as error:
+                said = _error(error)
+            if said or self.message.value == shown:
+                self.message.value = shown = said
 
     def _look(self) -> None:
         """Find the folder's runs and their states."""
@@ -235,6 +249,9 @@ class RunPanel(Panel):
             elif name not in self._pace:
                 self._pace[name] = _Pace(time.monotonic(), state.epochs)
         names = tuple(self.found)
+        for button in (self.stop_button, self.resume_button, self.rename_button, self.save_button):
+            button.disabled = not names
+        self.remove_button.disabled = not names
         if names != self.runs.options:
             new = [name for name in names if name not in self.runs.options]
             ticked = [name for name in self.runs.value if name in names]
@@ -312,6 +329,10 @@ class RunPanel(Panel):
             f"{speed:.0f}" if speed and state.status == "running" else "",
             left,
         )
+
+
+def _error(error: Exception) -> str:
+    return f'<b role="status">{html.escape(str(error))}</b>'
 
 
 def _settings(run: Path) -> tuple[str, ...]:

@@ -16,16 +16,18 @@ from spectralkd.figures.agreement import agreement_figure
 from spectralkd.figures.style import nothing, slots
 from spectralkd.figures.tables import format_table
 from spectralkd.widgets.background import Background, Cancelled, Job
-from spectralkd.widgets.base import Panel, csv_link, in_this_cell, remember, row, table_box
+from spectralkd.widgets.base import Panel, csv_link, in_this_cell, menu, remember, row, table_box
 from spectralkd.widgets.code import Code
+from spectralkd.widgets.explorer_controls import STATISTICS
 from spectralkd.widgets.plot import Plot
 from spectralkd.widgets.ticks import TickList
 
 BATCH = 50
 
 _READS = (("before the ReLU, as distilled", "pre_relu"), ("the stage's output", "output"))
-_STATISTICS = (("running averages", "running"), ("of the batch", "batch"))
 _Key = tuple[str, str, str]
+# The last of each name and cell: when the cell is run again, it stops measuring.
+_latest: dict[str, TeacherStudent] = {}
 _CODE = """\
 from spectralkd.analysis.agreement import stage_agreement
 from spectralkd.figures.agreement import agreement_figure
@@ -77,20 +79,18 @@ class TeacherStudent(Panel):
         self.results: dict[_Key, dict[str, StageAgreement]] = {}
         self.reasons: dict[_Key, str] = {}
         self.background = Background()
-        wide, box = {"description_width": "9em"}, widgets.Layout(width="26em")
         self.controls: dict[str, Any] = {
             "students": TickList("Students"),
-            "reads": widgets.Dropdown(options=_READS, description="Maps", style=wide, layout=box),
-            "statistics": widgets.Dropdown(
-                options=_STATISTICS, description="Batch norms use", style=wide, layout=box
-            ),
+            "reads": menu("Maps", _READS),
+            "statistics": menu("Batch norms use", reversed(STATISTICS)),  # running ones first
             "ceiling": widgets.Checkbox(
                 value=True, description="Show what any connector could reach", indent=False
             ),
         }
         c = self.controls
         c["students"].options = c["students"].value = tuple(self.students)
-        remember(in_this_cell(name), c)
+        place = in_this_cell(name)
+        remember(place, c)
         for key in ("students", "reads", "statistics"):
             c[key].observe(lambda _: self._measure(), "value")
         c["ceiling"].observe(lambda _: self._draw(), "value")
@@ -108,6 +108,9 @@ class TeacherStudent(Panel):
                 widgets.Accordion([self.code], titles=["These settings as code"]),
             ]
         )
+        if place in _latest and place != name:  # a cell run again; without cells, both go on
+            _latest[place].background.close()
+        _latest[place] = self
         self._measure()
 
     def busy(self) -> bool:
