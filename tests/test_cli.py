@@ -25,6 +25,7 @@ from spectralkd.cli import app, signals, values
 from spectralkd.losses import METHODS
 from spectralkd.models import create_model
 from spectralkd.training.recipes import get_recipe, read_settings, recipe_like
+from spectralkd.training.run_folder import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -327,7 +328,8 @@ def test_spectra_of_a_network_that_comes_with_the_package(tmp_path: Path) -> Non
     assert "weights of wrn16_2-cifar100-short" in done.stdout, done.stderr
     assert done.stdout.count(r"\toprule") == 3
     wrong = run("spectra", *options[:-1], "imagenet", cwd=tmp_path)
-    assert "pretrained: expected one of " in wrong.stderr
+    assert "pretrained: expected cifar100-short of wrn16_1, " in wrong.stderr
+    assert "; got 'imagenet' of wrn16_2" in wrong.stderr
 
 
 def test_a_recipe_is_printed_with_its_meaning(tmp_path: Path) -> None:
@@ -391,3 +393,28 @@ def test_networks_data_and_methods_of_ones_own_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["mse"] > 0
+
+
+def test_a_weight_that_nothing_uses_or_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    begin = ("distill", "demo", "--run", "a", *TINY)
+    done = run(*begin, "--method", "kd", "--alpha", 0.7, cwd=tmp_path)
+    assert "alpha: expected a method that takes it, got kd" in done.stderr
+    both = ("--alpha", 0.7, "--option", "alpha=0.5")
+    done = run(*begin, "--method", "overhaul", *both, cwd=tmp_path)
+    assert "alpha: expected --alpha or --option alpha=, got both" in done.stderr
+    pairs = ("--layers", "group1=group1")
+    done = run(*begin, "--method", "kd", *pairs, cwd=tmp_path)
+    assert "layers: expected none of kd, which reads no maps" in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_given_now_goes_before_what_another_run_was_given(tmp_path: Path) -> None:
+    save_file(create_model("wrn16_2", 15).state_dict(), tmp_path / "t.safetensors")
+    begin = ("distill", "--teacher", "t.safetensors")
+    first = ("demo", "--method", "overhaul", "--option", "alpha=0.5", "--run", "a", *TINY)
+    assert run(*begin, *first, cwd=tmp_path).returncode == 0
+    assert run(*begin, "--like", "a", "--run", "b", "--seed", 1, cwd=tmp_path).returncode == 0
+    done = run(*begin, "--like", "a", "--run", "c", "--alpha", 0.9, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    options = [Run(tmp_path / name).read_config()["options"]["alpha"] for name in "abc"]
+    assert options == [0.5, 0.5, 0.9]

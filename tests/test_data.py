@@ -478,3 +478,23 @@ def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_data("my_images:number")
     with pytest.raises(ValueError, match="data: expected an importable package.module:name, got"):
         load_data("my_images:nothing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": torch.rand(4, 8, 8, 3)}, "images: expected a tensor of torch.uint8, got torch"),
+        ({"images": np.zeros((4, 8, 8, 3), np.uint8)}, "images: .* got ndarray"),
+        ({"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}, r"images: expected shape \(N, H"),
+        ({"labels": torch.tensor([0, 1, 2, 1])}, "labels: expected 0 to 1, .*, got 0 to 2"),
+        ({"labels": torch.tensor([0, -1, 1, 1])}, "labels: expected 0 to 1, .*, got -1 to 1"),
+        ({"labels": torch.tensor([0, 1, 1])}, r"labels: expected shape \(4,\), got \(3,\)"),
+        ({"labels": torch.zeros(4)}, "labels: expected a tensor of torch.int64, got torch.float32"),
+    ],
+)
+def test_an_array_of_other_things_is_refused(changes: dict[str, object], says: str) -> None:
+    sound = {"images": torch.zeros(4, 8, 8, 3, dtype=torch.uint8), "classes": ("a", "b")}
+    sound["labels"] = torch.tensor([0, 1, 1, 0])
+    assert len(ImageArray(**sound)) == 4  # type: ignore[arg-type]
+    with pytest.raises((TypeError, ValueError), match=says):
+        ImageArray(**(sound | changes))  # type: ignore[arg-type]

@@ -546,6 +546,39 @@ def test_other_wrong_arguments_are_refused() -> None:
 # --- sums -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("resnet18", nn.Linear(1, 1), "kd"), "teacher: expected a network, got 'resnet18'"),
+        ((nn.Linear(1, 1), None, "kd"), "student: expected a network, got None"),
+        ((None, nn.ReLU(), "baseline"), "student: expected parameters to train"),
+        ((None, nn.Linear(1, 1), METHODS["kd"]), "method: expected a name, an instance"),
+    ],
+)
+def test_what_is_no_network_or_method_is_refused(arguments: tuple[Any, ...], says: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=says):
+        skd.Distiller(*arguments)
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "jacobian"])
+def test_networks_of_other_classes_are_refused_where_logits_count(name: str) -> None:
+    distiller = skd.Distiller(network("wrn10_1", 0, 10), network("wrn10_1", 1, 7), name)
+    with pytest.raises(ValueError, match=r"student: expected logits of \(4, 10\) .*, got \(4, 7\)"):
+        distiller(images(), torch.zeros(4, dtype=torch.int64))
+
+
+def test_a_refusal_leaves_gradients_on() -> None:
+    @dataclass(eq=False, repr=False)
+    class Wrong(Method):
+        @property
+        def phases(self) -> tuple[Phase, ...]:
+            return (Phase("train", teacher_statistics="train"),)  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match="statistics: expected one of"):
+        skd.Distiller(*pair(), Wrong())(images(), torch.zeros(4, dtype=torch.int64))
+    assert torch.is_grad_enabled()
+
+
 def test_a_sum_has_the_terms_of_each_and_one_cross_entropy() -> None:
     both = {"kd": {"temperature": 2.0}, "spectral": {"gamma": 0.5}}
     distiller = skd.Distiller(*pair(), both)

@@ -98,7 +98,7 @@ def test_any_field_can_be_changed_and_schedules_follow_the_epochs() -> None:
     [
         (lambda: get_recipe("g"), f"recipe: expected one of {', '.join(RECIPES)}, got 'g'"),
         (lambda: get_recipe("c", "hinton"), "preset: expected one of 'paper', 'heo'"),
-        (lambda: get_recipe("c", epoch=3), "recipe: expected fields among data, .*, got epoch"),
+        (lambda: get_recipe("c", epoch=3), "recipe: expected a field such as epochs.*, got epoch"),
         (lambda: get_recipe("c", epochs=0), "epochs: expected a whole number in .*, got 0"),
         (lambda: get_recipe("c", drops=(100,)), "drops: expected growing fractions in"),
         (lambda: get_recipe("c", drops=(0.6, 0.3)), "drops: expected growing fractions in"),

@@ -24,6 +24,7 @@ from accelerate import tracking
 from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
 from kill import train_until_killed
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_cli import run as command_line
 from test_run_folder import in_another_process
@@ -40,7 +41,7 @@ from spectralkd.data.photos import photos
 from spectralkd.losses import METHODS
 from spectralkd.losses.base import Method
 from spectralkd.losses.distiller import Distiller
-from spectralkd.models import create_model
+from spectralkd.models import MODELS, create_model
 from spectralkd.models.stage import Stage
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.paper_tables import results_table
@@ -637,6 +638,56 @@ def test_a_changed_fit_is_refused_and_a_finished_one_gives_its_student(tmp_path:
     wider = Distiller(create_model("wrn10_2", 15), create_model("wrn10_2", 15), "at", weight=30.0)
     with pytest.raises(ValueError, match="parameters was"):
         fit(wider, data, data, recipe, tmp_path, progress=False)
+    taught = pair(weight=30.0)
+    with torch.no_grad():
+        next(taught.teacher.parameters()).add_(1e-3)
+    with pytest.raises(ValueError, match="teacher_sha256 was"):
+        fit(taught, data, data, recipe, tmp_path, progress=False)
+    with pytest.raises(TypeError, match="training: expected an ImageArray or ImageFiles, got _Arr"):
+        fit(again, data.batches(8), data, recipe, tmp_path, progress=False)  # type: ignore[arg-type]
+
+
+def test_a_network_of_a_zoo_sees_its_own_normalization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def net(classes: int) -> nn.Module:
+        made = create_model("wrn10_1", classes)
+        made.normalization, made.image_shape = ((0.5,) * 3, (0.25,) * 3), (3, 32, 32)
+        return made
+
+    seen: list[ImageData] = []
+
+    def stop(distiller: Distiller, validation: ImageData, *_: object) -> None:
+        seen.append(validation)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(MODELS, "zoo", net)
+    monkeypatch.setattr(api, "Loop", stop)
+    recipe = tiny(teacher_model="zoo")
+    save_file(net(15).state_dict(), tmp_path / "t.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "a", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        distill(recipe, tmp_path / "b", method="kd", teacher=tmp_path / "t.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "c", role="student", progress=False)
+    assert [data.mean for data in seen[:2]] == [(0.5,) * 3] * 2
+    assert seen[2].mean == photos("train").mean
+
+
+def test_images_are_not_trained_on_and_evaluated(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "flat" / label).mkdir(parents=True)
+        for number in range(4):
+            place = tmp_path / "flat" / label / f"{number}.png"
+            Image.new("RGB", (32, 32), (number, 100, 200)).save(place)
+    files = {"data": "imagefolder", "root": str(tmp_path / "flat"), "batch_size": 2, "workers": 0}
+    files |= {"train_images": None, "validation_images": None}
+    recipe = get_recipe("demo", epochs=1, student_model="wrn10_1", **files)
+    with pytest.raises(ValueError, match="root: expected folders train and val, or holdout="):
+        train(recipe, tmp_path / "run", role="student", progress=False)
+    kept = replace(recipe, holdout=2)
+    assert train(kept, tmp_path / "run", role="student", progress=False).finished
 
 
 class Spoilt(Method):

@@ -51,7 +51,7 @@ def recipe_command(fixed: str | None = None, without: tuple[str, ...] = ()) -> C
         own = [
             p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for p in inspect.signature(command, eval_str=True).parameters.values()
-            if p.name not in ("recipe", "settings")
+            if p.name not in ("recipe", "settings", "chosen")
         ]
         signature = inspect.Signature([*own, *added])
 
@@ -63,6 +63,8 @@ def recipe_command(fixed: str | None = None, without: tuple[str, ...] = ()) -> C
             changes = {field: value for field, value in changes.items() if value not in (None, [])}
             if "drops" in changes:
                 changes["drops"] = tuple(changes["drops"])
+            if "chosen" in inspect.signature(command).parameters:
+                given["chosen"] = frozenset(changes)
             if config is None:
                 command(recipe=get_recipe(name or "", preset or "paper", **changes), **given)
                 return

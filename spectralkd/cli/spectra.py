@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ import typer
 from spectralkd.analysis.survey import survey, survey_tables
 from spectralkd.cli.values import check_output, find_device, parse_layouts
 from spectralkd.data import DATASETS, load_data
-from spectralkd.data.images import ImageFiles, suited
+from spectralkd.data.images import suited
 from spectralkd.figures import report
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.models import create_model
@@ -110,9 +109,7 @@ def spectra(
     if image_size is None and hasattr(net, "normalization"):
         shape: Any = net.image_shape
         source = load_data(data, root=root, image_size=shape[-1])
-    source = suited(source if images is None else source.subset(images), net)
-    if image_size and isinstance(source, ImageFiles):
-        source = replace(source, image_size=image_size)
+    source = suited(source if images is None else source.subset(images), net, image_size)
     found = survey(
         net,
         source,

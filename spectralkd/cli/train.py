@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from spectralkd.cli.signals import terminated
 from spectralkd.cli.values import parse_layouts, parse_options, parse_pairs
 from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.distiller import given
-from spectralkd.losses.options import own_options
+from spectralkd.losses.options import named_options, own_options
 from spectralkd.losses.taps import Resize
 from spectralkd.training import api
 from spectralkd.training.accelerator import is_main_process
@@ -99,6 +100,7 @@ def distill(
         typer.Option(help="Experiment tracker, such as trackio or tensorboard; default: none."),
     ] = None,
     settings: dict[str, Any] | None = None,
+    chosen: frozenset[str] = frozenset(),
 ) -> None:
     """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
     like = _distillation(settings or {})
@@ -107,10 +109,14 @@ def distill(
         layout=parse_layouts(layout) if layout else like["layout"],
         resize=resize or like["resize"],
     )
-    methods, seeds = list(dict.fromkeys(method or [like["method"]])), seed or [recipe.seed]
+    methods = list(dict.fromkeys(method or [like["method"]]))
+    seeds = list(dict.fromkeys(seed or [recipe.seed]))
     options = {name: parse_options(name, option or [], methods) for name in methods}
+    _check_weights(options, chosen)
     if like["method"] in options:
-        options[like["method"]] = _merged(like["options"], options[like["method"]])
+        options[like["method"]] = _merged(
+            _without(like["options"], chosen), options[like["method"]]
+        )
     several = len(methods) * len(seeds) > 1
     students = [
         api.StudentRun(
@@ -118,9 +124,10 @@ def distill(
             run / f"{name.replace(':', '.')}-{number}" if several else run,
             name,
             options[name],
-            connection,
+            # Of several methods, those of logits leave the layers to the others.
+            connection if len(methods) == 1 or _reads_maps(name) else {},
         )
-        for number in dict.fromkeys(seeds)
+        for number in seeds
         for name in methods
     ]
     stop = terminated()
@@ -154,6 +161,35 @@ def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
     own = own_options(method, options, recipe, of_recipe=lambda name: find_method(name).of_recipe)
     places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
     return {"method": method, "options": own, **places}
+
+
+def _reads_maps(method: str) -> bool:
+    return any(find_method(name).reads for name in method.split("+"))
+
+
+def _check_weights(options: Mapping[str, Mapping[str, Any]], chosen: frozenset[str]) -> None:
+    """Refuse a weight of the recipe, such as alpha, that nothing uses or that is given twice.
+
+    Args:
+        options: given to each method.
+        chosen: fields of the recipe that were given.
+    """
+    takes = {name: find_method(name).of_recipe for names in options for name in names.split("+")}
+    for name in chosen & {name for kind in METHODS.values() for name in kind.of_recipe}:
+        if not any(name in taken for taken in takes.values()):
+            raise ValueError(f"{name}: expected a method that takes it, got {', '.join(takes)}")
+        for own in options.values():
+            if any(label.rpartition(".")[2] == name for label in named_options(own)):
+                raise ValueError(f"{name}: expected --{name} or --option {name}=, got both")
+
+
+def _without(options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Options, or those of a sum's methods, but for some."""
+    return {
+        name: _without(value, names) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name not in names
+    }
 
 
 def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -33,9 +33,13 @@ class ImageArray:
 
     Attributes:
         images: (N, H, W, 3) uint8.
-        labels: (N,) int64.
+        labels: (N,) int64, places in ``classes``.
         classes: their names, in the order of the labels.
         mean, std: of each channel of images in [0, 1], by which ``batches`` normalizes.
+
+    Raises:
+        TypeError: images or labels are no tensors of these types.
+        ValueError: their shapes are others; labels that have no class.
     """
 
     images: Tensor
@@ -43,6 +47,26 @@ class ImageArray:
     classes: tuple[str, ...]
     mean: tuple[float, ...] = CIFAR_MEAN
     std: tuple[float, ...] = CIFAR_STD
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("images", torch.uint8), ("labels", torch.int64)):
+            values = getattr(self, name)
+            if not (isinstance(values, Tensor) and values.dtype == dtype):
+                got = values.dtype if isinstance(values, Tensor) else type(values).__name__
+                raise TypeError(f"{name}: expected a tensor of {dtype}, got {got}")
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or shape[-1] != 3:
+            raise ValueError(f"images: expected shape (N, H, W, 3), got {shape}")
+        if self.labels.shape != shape[:1]:
+            raise ValueError(f"labels: expected shape {shape[:1]}, got {tuple(self.labels.shape)}")
+        # On an accelerator they have been looked at before, and looking would wait for it.
+        if self.labels.device.type == "cpu" and len(self):
+            low, high = self.labels.aminmax()
+            if low < 0 or high >= len(self.classes):
+                raise ValueError(
+                    f"labels: expected 0 to {len(self.classes) - 1}, one of the classes, got "
+                    f"{int(low)} to {int(high)}"
+                )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -174,11 +198,14 @@ def _moments(data: ImageData, dtype: torch.dtype, device: torch.device) -> tuple
     return mean, std
 
 
-def suited(data: ImageData, model: nn.Module) -> ImageData:
+def suited(data: ImageData, model: nn.Module, image_size: int | None = None) -> ImageData:
     """The same images as a network of torchvision's or timm's zoo takes them.
 
     They are normalized by its own mean and deviation and, where they are read from files, cut to
     its size. For a network without ``normalization`` nothing changes.
+
+    Args:
+        image_size: side to which files are cut instead.
     """
     normalization: Any = getattr(model, "normalization", None)
     if normalization is None:
@@ -186,7 +213,7 @@ def suited(data: ImageData, model: nn.Module) -> ImageData:
     mean, std = normalization
     if isinstance(data, ImageFiles):
         image_shape: Any = model.image_shape
-        data = replace(data, image_size=image_shape[-1])
+        data = replace(data, image_size=image_size or image_shape[-1])
     return replace(data, mean=tuple(mean), std=tuple(std))
 
 

@@ -169,6 +169,15 @@ def chosen_options(method: Method) -> dict[str, Any]:
     return {name: getattr(method, name) for name in options}
 
 
+def check_classes(teacher: Tensor, student: Tensor) -> None:
+    """Raise a ValueError unless two networks' logits (N, K) are of as many classes."""
+    if teacher.shape != student.shape:
+        raise ValueError(
+            f"student: expected logits of {tuple(teacher.shape)} as the teacher's, got "
+            f"{tuple(student.shape)}"
+        )
+
+
 def check_least(teacher: Taps, pixels: int) -> None:
     """Raise a ValueError if a side of a stage's maps is below a number of pixels."""
     for number, (_, height, width) in enumerate(teacher.shapes, start=1):

@@ -46,7 +46,8 @@ class Distiller(nn.Module):
         method: a name of ``METHODS``, ``"package.module:Class"``, or an instance; for a sum of
             several, their names joined by ``+``, or their options by their names.
         layers: pairs of a teacher's and a student's layer, one for each stage, for methods that
-            read maps; default: those of the networks' stage tables, see ``models.model_stages``.
+            read maps (others use neither these nor layout and resize); default: those of the
+            networks' stage tables, see ``models.model_stages``.
         layout: as ``models.layout.find_layouts``, of the layers of both networks.
         resize: how the larger map of a stage comes to the size of the smaller: ``"pool"``
             averages over it, ``"bilinear"`` interpolates with antialiasing; default: sizes that
@@ -61,9 +62,9 @@ class Distiller(nn.Module):
     Raises:
         ValueError: no such method or option, networks that the method cannot compare, images
             that they do not take, layers that do not exist or give no maps; margins to be
-            measured without ``images``.
-        TypeError: a network without a stage table where ``layers`` is omitted, or a stage's norm
-            that is no batch norm.
+            measured without ``images``; a student without parameters.
+        TypeError: what is no network or no method; a network without a stage table where
+            ``layers`` is omitted, or a stage's norm that is no batch norm.
     """
 
     method: Method
@@ -84,6 +85,9 @@ class Distiller(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        for side, network in (("teacher", teacher), ("student", student)):
+            if not (isinstance(network, nn.Module) or (side == "teacher" and network is None)):
+                raise TypeError(f"{side}: expected a network, got {network!r}")
         if isinstance(method, Method) and options:
             raise ValueError(
                 f"options: expected none beside an instance of {type(method).__name__}, which has "
@@ -112,7 +116,9 @@ class Distiller(nn.Module):
         if self.method.needs_margins:
             taps[0] = taps[0]._replace(margins=margins(networks[0], self._reads[0], images))
         self.method.build(taps[0], taps[-1])
-        example = next(student.parameters())
+        example = next(student.parameters(), None)
+        if example is None:
+            raise ValueError(f"student: expected parameters to train, got {student!r}")
         self.method.to(example.device)
         if example.dtype == torch.float64:
             self.method.double()
@@ -173,8 +179,11 @@ class Distiller(nn.Module):
             images, passes = images.detach().requires_grad_(), None
         known = passes if passes is not None else {}
         if statistics not in known:
-            with_gradient = torch.set_grad_enabled(self.method.needs_image_gradient)
-            with evaluation(self.teacher, statistics), with_gradient:
+            # Made within the statement: it takes effect at once, also where evaluation refuses.
+            with (
+                evaluation(self.teacher, statistics),
+                torch.set_grad_enabled(self.method.needs_image_gradient),
+            ):
                 known[statistics] = self._passes[0](images)
         logits, maps = known[statistics]
         return Reading(images, logits, self._reads[0].maps(maps))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, cross_entropy
+from spectralkd.losses.base import Method, Reading, check_classes, cross_entropy
 from spectralkd.losses.kd import softened_divergence
 from spectralkd.spectra.rings import at_least_float32
 
@@ -54,7 +54,11 @@ def decoupled(
     Args:
         teacher, student: (N, K) logits.
         labels: (N,) int64.
+
+    Raises:
+        ValueError: the networks have different numbers of classes.
     """
+    check_classes(teacher, student)
     others = torch.arange(student.shape[1] - 1, device=labels.device)
     others = others + (others >= labels[:, None])
     pairs = []

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spectralkd.checks import Range
-from spectralkd.losses.base import Method, Reading, cross_entropy
+from spectralkd.losses.base import Method, Reading, check_classes, cross_entropy
 from spectralkd.spectra.rings import at_least_float32
 
 
@@ -43,7 +43,12 @@ def kd_terms(
 
 
 def softened_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """KL(teacher ‖ student) of (N, K) logits over a temperature, in nats, mean over the batch."""
+    """KL(teacher ‖ student) of (N, K) logits over a temperature, in nats, mean over the batch.
+
+    Raises:
+        ValueError: the networks have different numbers of classes.
+    """
+    check_classes(teacher, student)
     log_t, log_s = (
         functional.log_softmax(at_least_float32(logits) / temperature, dim=1)
         for logits in (teacher, student)

@@ -109,8 +109,13 @@ def make_method(
 
     Raises:
         ValueError: no such method or option, or methods that cannot be summed.
+        TypeError: none of these.
     """
     options = options or {}
+    if not isinstance(method, str | Mapping):
+        raise TypeError(
+            f"method: expected a name, an instance of a Method, or options by name, got {method!r}"
+        )
     if not isinstance(method, str):
         return Sum({name: dict(own) for name, own in {**method, **options}.items()})
     if "+" in method:

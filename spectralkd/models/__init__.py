@@ -92,6 +92,8 @@ def create_model(
     zoo, slash, zoo_name = name.partition("/")
     if slash and zoo in _ZOOS:
         return _ZOOS[zoo](zoo_name, num_classes, pretrained)
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
     model = _create(name, 100 if num_classes is None else num_classes)
     if pretrained is not None:
         load_weights(model, pretrained_file(name, pretrained))
@@ -126,10 +128,10 @@ def pretrained_file(name: str, pretrained: str) -> Path:
     """
     path = PRETRAINED / f"{name}-{pretrained}.safetensors"
     if not path.is_file():
-        known = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
-        raise ValueError(
-            f"pretrained: expected one of {', '.join(known)}, got {f'{name}-{pretrained}'!r}"
-        )
+        stems = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+        pairs = (stem.split("-", 1) for stem in stems)
+        known = ", ".join(f"{weights} of {network}" for network, weights in pairs)
+        raise ValueError(f"pretrained: expected {known}; got {pretrained!r} of {name}")
     return path
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 
@@ -22,8 +23,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file cannot be read, or its parameters are not the model's; names every
-            one that is missing, unknown, or of another shape or kind. The model is then unchanged.
+        ValueError: the file cannot be read, its values are not finite, or its parameters are not
+            the model's; names those that are missing, unknown, or of another shape or kind. The
+            model is then unchanged.
     """
     path = Path(path)
     if path.is_dir():
@@ -32,9 +34,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise FileNotFoundError(f"weights: expected a file, got {str(path)!r}")
     state = _read(path)
     own = model.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"{name} is unknown" for name in state if name not in own]
-    problems += [
+    problems = [
         f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
         for name in own
         if name in state and state[name].shape != own[name].shape
@@ -45,9 +45,20 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         for name in own
         if name in state and not _fits(state[name], own[name])
     ]
+    problems += [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in own]
     if problems:
-        raise ValueError(f"weights: {path} does not fit the model: {'; '.join(problems)}")
+        more = f"; and {len(problems) - 9} more" if len(problems) > 9 else ""
+        raise ValueError(f"weights: {path} does not fit the model: {'; '.join(problems[:9])}{more}")
+    if bad := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"weights: expected finite values, got others in {bad[0]} of {path}")
     model.load_state_dict(state)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of a network's parameters and buffers, by their names."""
+    state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()
 
 
 def save_half(model: nn.Module, path: str | Path, metadata: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -173,9 +175,9 @@ def _in_band(
 
 def check_band(band: tuple[float, float]) -> None:
     """Raise a ValueError unless 0 <= low < high."""
-    low, high = band
-    if not 0 <= low < high:
-        raise ValueError(f"band: expected 0 <= low < high, got {band}")
+    numbers = isinstance(band, Sequence) and all(isinstance(end, Real) for end in band)
+    if not (numbers and len(band) == 2 and 0 <= band[0] < band[1]):
+        raise ValueError(f"band: expected (low, high), 0 <= low < high, got {band!r}")
 
 
 def _check_positive(name: str, values: Tensor) -> None:

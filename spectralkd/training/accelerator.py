@@ -30,10 +30,13 @@ def make_accelerator(recipe: Recipe, run: str | Path, tracker: str | None = None
         tracker: one of accelerate's, such as ``"trackio"`` or ``"tensorboard"``; by default none.
 
     Raises:
+        TypeError: ``recipe`` is none.
         RuntimeError: several processes were asked for and one was started.
         ValueError: ``compile="graph"`` on anything but one CUDA device; a tracker that there is
             not, or whose package is not installed.
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe: expected one, as get_recipe gives it, got {recipe!r}")
     _check_tracker(tracker)
     _forget_precision()
     accelerator = Accelerator(

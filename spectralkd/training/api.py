@@ -18,7 +18,7 @@ from torch import nn
 
 from spectralkd.data import Split, load_data
 from spectralkd.data.augmentation import check_batch_size
-from spectralkd.data.images import ImageData, hold_out
+from spectralkd.data.images import ImageData, ImageFiles, hold_out, suited
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.options import with_recipe
@@ -27,7 +27,7 @@ from spectralkd.losses.taps import Pairs, Resize, paired_layers
 from spectralkd.models import create_model
 from spectralkd.models.features import check_layers
 from spectralkd.models.layout import Layouts
-from spectralkd.models.weights import load_weights
+from spectralkd.models.weights import load_weights, weights_digest
 from spectralkd.training.accelerator import make_accelerator
 from spectralkd.training.lock import locked
 from spectralkd.training.loop import Loop
@@ -84,7 +84,9 @@ def train(
         return folder
     training, validation = _load_both(recipe, accelerator)
     torch.manual_seed(recipe.seed)
-    distiller = Distiller(None, create_model(name, len(training.classes)), "baseline")
+    network = create_model(name, len(training.classes))
+    training, validation = (suited(d, network, recipe.image_size) for d in (training, validation))
+    distiller = Distiller(None, network, "baseline")
     loop = Loop(distiller, validation, recipe, folder, accelerator)
     mixup = recipe.mixup if role == "teacher" else 0.0
     _run([(loop, config)], training, progress, stop, mixup)
@@ -106,6 +108,8 @@ def distill(
     stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Distill a recipe's teacher into its student.
+
+    Both see the images as the teacher takes them: a network of a zoo has its own normalization.
 
     Args:
         recipe, run, tracker, progress, stop: as ``train``.
@@ -205,6 +209,9 @@ def distill_together(
         training, validation = _load_both(recipe, accelerators[0])
         teacher_model = create_model(recipe.teacher_model, len(training.classes))
         load_weights(teacher_model, weights)
+        training, validation = (
+            suited(data, teacher_model, recipe.image_size) for data in (training, validation)
+        )
         loops = []
         for (student, folder, config), accelerator in zip(group, accelerators, strict=True):
             distiller = _distiller(student, teacher_model, training)
@@ -224,7 +231,7 @@ def check_students(students: Sequence[StudentRun]) -> None:
 
     Raises:
         ValueError: recipes of several teachers; an unknown method, network or layer, or a wrong
-            option; networks of different numbers of stages.
+            option; layers of a method that reads none; networks of different numbers of stages.
         TypeError: a network without a stage table, and no layers.
     """
     networks = {student.recipe.teacher_model for student in students}
@@ -234,7 +241,11 @@ def check_students(students: Sequence[StudentRun]) -> None:
     for student in students:
         network = create_model(student.recipe.student_model, 2)
         layers = student.connection.get("layers")
-        pairs = paired_layers((teacher, network), student.made().reads, layers)
+        method = student.made()
+        if method.reads is None and student.connection:
+            unused = ", ".join(student.connection)
+            raise ValueError(f"{unused}: expected none of {student.method}, which reads no maps")
+        pairs = paired_layers((teacher, network), method.reads, layers)
         for side, names in zip((teacher, network), pairs, strict=True):
             if names:
                 check_layers(side, names)
@@ -277,15 +288,22 @@ def fit(
         name: of the student, for the run's configuration.
 
     Raises:
-        as ``train``. The method and its options belong to the configuration, and so do the sizes
-        of student and data.
+        as ``train``. The method and its options belong to the configuration, and so do the
+        teacher's weights and the sizes of student and data; TypeError, data of another kind.
     """
+    for what, data in (("training", training), ("validation", validation)):
+        if not isinstance(data, ImageData):
+            raise TypeError(
+                f"{what}: expected an ImageArray or ImageFiles, got {type(data).__name__}"
+            )
     accelerator = make_accelerator(recipe, run, tracker)
     method = distiller.method
     config = _config(recipe, "custom", name, method_name(method), chosen_options(method))
     config["recipe"] = {k: v for k, v in config["recipe"].items() if k not in _NOT_FITTED}
     config["parameters"] = sum(p.numel() for p in distiller.student.parameters())
     config["images"] = [len(training), len(validation)]
+    if distiller.teacher is not None:
+        config["teacher_sha256"] = weights_digest(distiller.teacher)
     config |= distiller.connection
     folder = _compared(run, config)
     if not folder.finished:
@@ -328,6 +346,8 @@ def _run(
 
 def _check_student(loop: Loop) -> None:
     """Refuse a network that does not take the images."""
+    if not len(loop.validation):
+        raise ValueError("validation: expected at least one image, got none")
     images, _ = next(iter(loop.validation.subset(1).batches(1)))
     try:
         with torch.no_grad(), loop.accelerator.autocast():
@@ -370,10 +390,20 @@ def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, Ima
         )
     if recipe.train_images:
         training = training.subset(recipe.train_images)
+    if not recipe.holdout and _files(training) == _files(validation) is not None:
+        raise ValueError(
+            f"root: expected folders train and val, or holdout= of the images, got "
+            f"{recipe.root!r}, whose images would be trained on and evaluated"
+        )
     if recipe.validation_images:
         validation = validation.subset(recipe.validation_images)
     check_batch_size(recipe.batch_size, len(training), accelerator.num_processes)
     return training, validation
+
+
+def _files(data: ImageData) -> Any:
+    """Names and labels of the files of an ``imagefolder``."""
+    return getattr(data.dataset, "samples", None) if isinstance(data, ImageFiles) else None
 
 
 def _teacher_weights(path: Path, network: str) -> Path:

@@ -114,9 +114,14 @@ class Recipe:
         check_choice("compile", self.compile, Compile)
         check_ranges(self)
         parts = self.drops
-        numbers = isinstance(parts, tuple) and all(isinstance(part, Real) for part in parts)
+        if not isinstance(parts, tuple):
+            raise ValueError(f"drops: expected a tuple of fractions, got {parts!r}")
+        numbers = all(isinstance(part, Real) for part in parts)
         if not (numbers and all(0 < p < 1 for p in parts) and sorted(parts) == [*parts]):
             raise ValueError(f"drops: expected growing fractions in (0, 1), got {parts!r}")
+        for name in ("nesterov", "restart_momentum"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: expected True or False, got {getattr(self, name)!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("momentum: expected more than 0 where nesterov is used, got 0")
         for name in ("data", "root", "teacher_model", "student_model"):
@@ -242,9 +247,10 @@ def get_recipe(name: str, preset: Preset = "paper", **changes: Any) -> Recipe:
         if name in "ef" and preset == "heo":
             settings = settings | {"mixup": 1.0}
     if unknown := sorted(set(changes) - set(recipe_options())):
-        raise ValueError(
-            f"recipe: expected fields among {', '.join(recipe_options())}, got {', '.join(unknown)}"
-        )
+        near = nearest(unknown[0], recipe_options())
+        raise ValueError(f"recipe: expected a field such as {near}, got {', '.join(unknown)}")
+    if isinstance(changes.get("root"), Path):
+        changes["root"] = str(changes["root"])
     return Recipe(**(settings | {"setup": name, "preset": preset} | changes))
 
 
