@@ -223,12 +223,20 @@ def bench_table(
 
     Args:
         rounds, batch, changes: as ``bench_train``.
-        steps: of an epoch, whose second or last is timed; default: 20 on a GPU, else 2.
+        steps: of an epoch, whose last is timed; default: 20 on a GPU, else 2.
         methods: of the table, the first of them without phases before the last.
+
+    Raises:
+        ValueError: more steps than the data set has batches.
     """
     steps = steps or (20 if PartialState().device.type == "cuda" else 2)
+    if batch * steps > 3000:
+        raise ValueError(
+            f"steps: expected at most {3000 // batch} of the 3,000 photos, got {steps}"
+        )
     settings = {"data": "photos", "train_images": batch * steps, "validation_images": 10}
-    settings |= {"epochs": 2, "batch_size": batch, "evaluate_every": 2, "drops": ()} | changes
+    # In the first epoch the others are in their first phases, in the second they are compiled.
+    settings |= {"epochs": 3, "batch_size": batch, "evaluate_every": 3, "drops": ()} | changes
     recipe = get_recipe("c", "heo", **settings)
     alone, together = "a run, each with its teacher", f"a run, {len(methods)} behind one teacher"
     seconds: dict[str, list[float]] = {alone: [], together: []}

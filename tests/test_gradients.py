@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -69,3 +71,21 @@ def test_a_network_without_stages_has_no_maps_to_pull_at() -> None:
     student = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
     distiller = Distiller(create_model("wrn10_1", 10), student, "kd", image_shape=(3, 8, 8))
     assert gradient_norms(distiller, torch.randn(4, 3, 8, 8), torch.arange(4)) == {}
+
+
+def test_nothing_is_kept_of_the_graph() -> None:
+    """A graph that stays until Python collects cycles would be in the way of a CUDA graph."""
+    distiller = Distiller(None, create_model("wrn10_1", 3), "baseline")
+    before = {id(tensor) for tensor in graphs()}
+    gc.disable()
+    try:
+        gradient_norms(distiller, torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
+        assert not [tensor for tensor in graphs() if id(tensor) not in before]
+    finally:
+        gc.enable()
+
+
+def graphs() -> list[torch.Tensor]:
+    """Tensors with a graph behind them that are alive."""
+    alive = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    return [tensor for tensor in alive if tensor.grad_fn is not None]

@@ -685,7 +685,7 @@ def test_images_are_not_trained_on_and_evaluated(tmp_path: Path) -> None:
     files |= {"train_images": None, "validation_images": None}
     recipe = get_recipe("demo", epochs=1, student_model="wrn10_1", **files)
     with pytest.raises(ValueError, match="root: expected folders train and val, or holdout="):
-        train(recipe, tmp_path / "run", role="student", progress=False)
+        train(replace(recipe, train_images=4), tmp_path / "run", role="student", progress=False)
     kept = replace(recipe, holdout=2)
     assert train(kept, tmp_path / "run", role="student", progress=False).finished
 

@@ -102,16 +102,11 @@ def altered(
     """
     check_layers(model, layers)
 
-    def apply(layer: str, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return (apply(layer, value[0]), *value[1:])
-        return change(layer, value)
-
-    def apply_to_input(layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def change_input(layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
-            return apply(layer, args), kwargs
+            return _first_changed(change, layer, args), kwargs
         first = next(iter(kwargs))
-        return args, {**kwargs, first: apply(layer, kwargs[first])}
+        return args, {**kwargs, first: _first_changed(change, layer, kwargs[first])}
 
     with ExitStack() as hooks:
         for layer in layers:
@@ -119,13 +114,24 @@ def altered(
             module = model.get_submodule(path)
             if port == "input":
                 handle = module.register_forward_pre_hook(
-                    lambda _, args, kwargs, n=layer: apply_to_input(n, args, kwargs),
+                    lambda _, args, kwargs, n=layer: change_input(n, args, kwargs),
                     with_kwargs=True,
                 )
             else:
-                handle = module.register_forward_hook(lambda _, args, out, n=layer: apply(n, out))
+                handle = module.register_forward_hook(
+                    lambda _, args, out, n=layer: _first_changed(change, n, out)
+                )
             hooks.callback(handle.remove)
         yield
+
+
+def _first_changed(change: Callable[[str, Tensor], Tensor], layer: str, value: Any) -> Any:
+    """The value with its first tensor changed. (A function within another that calls itself would
+    keep what ``change`` holds, such as graphs, until Python collects cycles.)
+    """
+    if isinstance(value, tuple):
+        return (_first_changed(change, layer, value[0]), *value[1:])
+    return change(layer, value)
 
 
 @contextmanager

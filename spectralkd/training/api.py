@@ -18,7 +18,7 @@ from torch import nn
 
 from spectralkd.data import Split, load_data
 from spectralkd.data.augmentation import check_batch_size
-from spectralkd.data.images import ImageData, ImageFiles, hold_out, suited
+from spectralkd.data.images import ImageArray, ImageData, ImageFiles, hold_out, suited
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.options import with_recipe
@@ -388,15 +388,17 @@ def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, Ima
             "data: expected at least two classes to train on, got 1; imagefolder takes one folder "
             "a class"
         )
-    if recipe.train_images:
-        training = training.subset(recipe.train_images)
     if not recipe.holdout and _files(training) == _files(validation) is not None:
         raise ValueError(
             f"root: expected folders train and val, or holdout= of the images, got "
             f"{recipe.root!r}, whose images would be trained on and evaluated"
         )
+    if recipe.train_images:
+        training = training.subset(recipe.train_images)
     if recipe.validation_images:
         validation = validation.subset(recipe.validation_images)
+    if isinstance(validation, ImageArray):
+        validation = validation.to(accelerator.device)  # once for all students
     check_batch_size(recipe.batch_size, len(training), accelerator.num_processes)
     return training, validation
 
