@@ -41,21 +41,6 @@ def test_a_noisy_law_agrees_with_numpy() -> None:
     )
 
 
-def test_given_errors_weigh_the_rings() -> None:
-    rng = np.random.default_rng(1)
-    k, sigma = K[4:].numpy(), rng.uniform(0.01, 0.5, size=12)
-    power = torch.ones(16, dtype=torch.float64)
-    power[4:] = torch.from_numpy(np.exp(-2 * np.log(k) + rng.normal(size=12) * sigma))
-    stderr = torch.ones(16, dtype=torch.float64)
-    stderr[4:] = power[4:] * torch.from_numpy(sigma)
-    line, covariance = np.polyfit(
-        np.log(k), np.log(power[4:].numpy()), 1, w=1 / sigma, cov="unscaled"
-    )
-    law = fit_power_law(K, power, stderr=stderr)
-    assert law.exponent == pytest.approx(line[0])
-    assert law.stderr == pytest.approx(math.sqrt(covariance[0, 0]))
-
-
 def test_the_band_is_half_open_and_leaves_dc_out() -> None:
     power = torch.where(K < 0.25, K.clamp_min(1e-9) ** -2, K.clamp_min(1e-9) ** -5)
     assert fit_power_law(K, power, band=(0, 0.25)).exponent == pytest.approx(-2)
@@ -86,8 +71,6 @@ def test_equation_2_gives_its_constants_back() -> None:
         (lambda: fit_power_law(K[None], K[None]), "frequency: expected one dimension"),
         (lambda: fit_power_law(K, -K), "power: expected positive, finite"),
         (lambda: fit_power_law(K, K * math.nan), "power: expected positive, finite"),
-        (lambda: fit_power_law(K, K, stderr=0 * K), "stderr: expected positive, finite"),
-        (lambda: fit_power_law(K, K, stderr=K[1:]), "stderr: expected shape"),
         (lambda: fit_correlation_law(K, K, -2), "exponent: expected any number but -2"),
         (lambda: fit_correlation_law(K, K, -1), "band: expected at least 3 distances"),
         (lambda: fit_power_law(K[4].expand(3), K[:3] + 1), "3 rings in .*, got 1 of"),

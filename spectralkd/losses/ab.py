@@ -15,7 +15,6 @@ from spectralkd.losses.base import (
     Reading,
     Taps,
     connector,
-    cross_entropy,
     stage_weights,
     weighted_sum,
 )
@@ -43,8 +42,7 @@ class AB(Method):
         margin: of the hinge.
         weight: of the first phase, whose stage weights are 1, 1/2, 1/4 from last to first.
         init_epochs: length of the first phase.
-        temperature: of the second phase.
-        ce_weight, kd_weight: of the second phase's terms.
+        temperature, kd_weight: of the second phase.
     """
 
     reads = "pre_relu"
@@ -52,7 +50,6 @@ class AB(Method):
     weight: Annotated[float, Range(0)] = 3e-3
     init_epochs: Annotated[int, Range(0)] = 30
     temperature: Annotated[float, Range(0, ends="(]")] = 3.0
-    ce_weight: Annotated[float, Range(0)] = 0.0
     kd_weight: Annotated[float, Range(0)] = 1.0
 
     @property
@@ -74,10 +71,7 @@ class AB(Method):
     ) -> dict[str, Tensor]:
         if phase == "train":
             kl = softened_divergence(teacher.logits, student.logits, self.temperature)
-            return {
-                "ce": self.ce_weight * cross_entropy(student, labels),
-                "kd": self.kd_weight * kl,
-            }
+            return {"kd": self.kd_weight * kl}
         weights = stage_weights(len(teacher.maps))
         stages = zip(self.connectors, teacher.maps, student.maps, strict=True)
         distances = [

@@ -37,35 +37,25 @@ def last_values(
     return dict(found)
 
 
-def comparison_table(
-    records: Mapping[str, Record],
-    reference: str = "overhaul",
-    style: Style = "text",
-    *,
-    preset: str = "heo",
-) -> str:
-    """Errors of each pair of networks, and differences from one arm seed by seed.
+def comparison_table(records: Mapping[str, Record], style: Style = "text") -> str:
+    """Errors of each pair of networks, and differences from Overhaul alone seed by seed.
 
     Args:
         records: as ``records.read_records`` gives them.
-        reference: row from which differences are taken.
         style: as ``format_table``.
-        preset: of the recipes.
 
     Returns:
         A row for each pair of networks and arm, arms in the order of their means: top-1 error in
         percent, and its difference in percentage points, with 95 % intervals.
     """
-    header = ("teacher → student", "arm", "top-1 error (%)", f"minus {reference} (points)")
+    header = ("teacher → student", "arm", "top-1 error (%)", "minus overhaul (points)")
     rows = []
-    for (teacher, student), arms in sorted(
-        last_values(records, preset=preset).items(), reverse=True
-    ):
+    for (teacher, student), arms in sorted(last_values(records).items(), reverse=True):
         means = {row: interval(list(errors.values())) for row, errors in arms.items()}
         for row in sorted(means, key=lambda row: means[row].mean):
             difference = "–"
-            if row != reference and set(arms[row]) & set(arms.get(reference, {})):
-                difference = str(paired_difference(arms[row], arms[reference]))
+            if row != "overhaul" and set(arms[row]) & set(arms.get("overhaul", {})):
+                difference = str(paired_difference(arms[row], arms["overhaul"]))
             rows.append((f"{teacher} → {student}", row, str(means[row]), difference))
     return format_table(header, rows, style)
 

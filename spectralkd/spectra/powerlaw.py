@@ -61,42 +61,29 @@ def fit_power_law(
     power: Tensor,
     *,
     band: tuple[float, float] = (1 / 8, 1 / 2),
-    stderr: Tensor | None = None,
 ) -> PowerLaw:
-    """Fit a line to ln P against ln |k|.
+    """Fit a line to ln P against ln |k|; every ring weighs the same.
 
-    Without ``stderr`` every ring weighs the same and the exponent's error comes from the
-    scatter around the line. With it, rings weigh by their relative error, and the exponent's
-    error is what those errors alone imply, even where a line fits badly: check R². They count as
-    independent, which errors over images are not (a bright image is bright at every ring);
-    ``analysis.bands.bootstrap_exponents`` draws whole images.
+    The exponent's error comes from the scatter around the line. How much it varies with the
+    images is another question: ``analysis.bands.bootstrap_exponents``.
 
     Args:
         frequency: (R,) in cycles/pixel.
         power: (R,) positive within the band.
         band: fit where band[0] <= frequency < band[1]; DC is never included.
-        stderr: (R,) standard errors of ``power``, positive within the band.
 
     Raises:
         ValueError: shapes differ; the band is not one of 0 <= low < high or holds fewer than 3
-            rings; a power or standard error in it is not positive and finite, or too large or
-            too small to be squared.
+            rings; a power in it is not positive and finite.
     """
     frequency, power = _vector("frequency", frequency), _vector("power", power)
-    x, y, inside = _in_band("frequency", frequency, "power", power, band, "rings")
-    _check_positive("power", y)
-    if stderr is None:
-        weight = torch.ones_like(y)
-    else:
-        stderr = _vector("stderr", stderr)
-        if stderr.shape != power.shape:
-            raise ValueError(
-                f"stderr: expected shape {tuple(power.shape)} as power, got {tuple(stderr.shape)}"
-            )
-        _check_positive("stderr", stderr[inside])
-        weight = (y / stderr[inside]).square()
-    slope, intercept, r_squared, residual, spread = _line(x.log(), y.log(), weight)
-    variance = residual / (len(x) - 2) / spread if stderr is None else 1 / spread
+    x, y = _in_band("frequency", frequency, "power", power, band, "rings")
+    if not (torch.isfinite(y).all() and (y > 0).all()):
+        raise ValueError(
+            f"power: expected positive, finite values within the band, got {y.tolist()}"
+        )
+    slope, intercept, r_squared, residual, spread = _line(x.log(), y.log())
+    variance = residual / (len(x) - 2) / spread
     return PowerLaw(slope, math.sqrt(variance), intercept, r_squared, band)
 
 
@@ -122,21 +109,21 @@ def fit_correlation_law(
     if exponent == -2:
         raise ValueError("exponent: expected any number but -2, where C2 r^-(2+α) is constant")
     distance, correlation = _vector("distance", distance), _vector("correlation", correlation)
-    r, c, _ = _in_band("distance", distance, "correlation", correlation, band, "distances")
+    r, c = _in_band("distance", distance, "correlation", correlation, band, "distances")
     if not torch.isfinite(c).all():
         raise ValueError("correlation: expected finite values within the band")
-    amplitude, offset, r_squared, _, _ = _line(r ** -(2 + exponent), c, torch.ones_like(c))
+    amplitude, offset, r_squared, _, _ = _line(r ** -(2 + exponent), c)
     return CorrelationLaw(exponent, offset, amplitude, r_squared, band)
 
 
-def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float, float, float, float]:
-    """Weighted least squares: slope, intercept, R², weighted squared residual, spread of x."""
-    mean_x, mean_y = ((weight * v).sum() / weight.sum() for v in (x, y))
-    spread = (weight * (x - mean_x).square()).sum()
-    slope = (weight * (x - mean_x) * (y - mean_y)).sum() / spread
+def _line(x: Tensor, y: Tensor) -> tuple[float, float, float, float, float]:
+    """Least squares: slope, intercept, R², squared residual, spread of x."""
+    mean_x, mean_y = x.mean(), y.mean()
+    spread = (x - mean_x).square().sum()
+    slope = ((x - mean_x) * (y - mean_y)).sum() / spread
     intercept = mean_y - slope * mean_x
-    residual = float((weight * (y - intercept - slope * x).square()).sum())
-    variation = float((weight * (y - mean_y).square()).sum())
+    residual = float((y - intercept - slope * x).square().sum())
+    variation = float((y - mean_y).square().sum())
     r_squared = 1 - residual / variation if variation > 0 else 1.0
     found = float(slope), float(intercept), r_squared, residual, float(spread)
     if not (all(map(math.isfinite, found)) and spread > 0):
@@ -156,7 +143,7 @@ def _vector(name: str, values: Tensor) -> Tensor:
 
 def _in_band(
     x_name: str, x: Tensor, y_name: str, y: Tensor, band: tuple[float, float], what: str
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     if x.shape != y.shape:
         raise ValueError(
             f"{y_name}: expected shape {tuple(x.shape)} as {x_name}, got {tuple(y.shape)}"
@@ -170,7 +157,7 @@ def _in_band(
             f"band: expected at least 3 {what} in [{low:g}, {high:g}), got {count} "
             f"of {', '.join(f'{v:.3g}' for v in x.tolist())}"
         )
-    return x[inside], y[inside], inside
+    return x[inside], y[inside]
 
 
 def check_band(band: tuple[float, float]) -> None:
@@ -178,10 +165,3 @@ def check_band(band: tuple[float, float]) -> None:
     numbers = isinstance(band, Sequence) and all(isinstance(end, Real) for end in band)
     if not (numbers and len(band) == 2 and 0 <= band[0] < band[1]):
         raise ValueError(f"band: expected (low, high), 0 <= low < high, got {band!r}")
-
-
-def _check_positive(name: str, values: Tensor) -> None:
-    if not (torch.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(
-            f"{name}: expected positive, finite values within the band, got {values.tolist()}"
-        )
