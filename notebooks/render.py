@@ -101,7 +101,7 @@ def picture(figure: dict[str, Any]) -> str:
 def smaller(png: bytes) -> str:
     """A base64 PNG in 256 colors, a third of the bytes; no color is far from its own."""
     shown = Image.open(BytesIO(png)).convert("RGB")
-    shown = shown.quantize(256, Image.Quantize.MAXCOVERAGE)
+    shown = shown.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
     file = BytesIO()
     shown.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()

@@ -16,7 +16,7 @@ import torch
 
 from spectralkd.analysis.bands import band_grid
 from spectralkd.analysis.gradients import gradient_shares
-from spectralkd.analysis.intervals import interval
+from spectralkd.analysis.intervals import interval, paired_difference
 from spectralkd.analysis.sensitivity import RingScrambling
 from spectralkd.data import load_data
 from spectralkd.losses import METHODS
@@ -439,8 +439,15 @@ def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
     arms = last_values(known)["wrn16_2", "wrn16_1"]
     means = {arm: interval(list(errors.values())).mean for arm, errors in arms.items()}
     assert f"{len(arms['overhaul'])} of 8 seeds): {means['overhaul']:.2f} % error with" in readme
-    assert f"{means['spectral']:.2f} with both terms" in readme
-    assert f"{means['spectral calibrated']:.2f} with stronger ones" in readme
+    both, more = (
+        paired_difference(arms[arm], arms["overhaul"])
+        for arm in ("spectral", "spectral calibrated")
+    )
+    ends = f"(95 % interval of the difference {both.low:.2f} to {both.high:.2f})"
+    assert f"{means['spectral']:.2f} with both terms {ends}" in readme
+    stronger = f"{means['spectral calibrated']:.2f} with stronger ones"
+    assert f"{stronger} ({more.low:.2f} to {more.high:.2f})" in readme
+    assert 0 < both.low < more.low  # worse than Overhaul alone
     assert f"; {means['baseline']:.2f} without a teacher" in readme
     assert means["overhaul"] < means["spectral"] < means["spectral calibrated"]
     wins = [sum(d < 0 for d in row) for row in recount().values()]
