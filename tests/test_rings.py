@@ -71,6 +71,15 @@ def test_cross_power_of_all_channels(rings: Rings) -> None:
     torch.testing.assert_close(found, ring_means(products).sum(0).movedim(-1, 0))
 
 
+def test_both_ways_of_the_adjoint_agree() -> None:
+    """On a CUDA device it is one transform, on a CPU one after the other."""
+    rings = Rings(6, 7).double()
+    gradient = torch.randn(3, len(rings.multiplicity), dtype=torch.float64)
+    modes = torch.view_as_complex(gradient.view(3, 6, -1, 2))
+    on_gpu = torch.fft.irfft2(modes, s=(6, 7), norm="forward")
+    torch.testing.assert_close(rings.adjoint(gradient), on_gpu)
+
+
 def test_spread_and_adjoint_take_a_gradient_back_to_the_maps(rings: Rings) -> None:
     x = noise(5, 9, 12, dtype=torch.float64).requires_grad_()
     by_ring = noise(5, rings.count, seed=1, dtype=torch.float64)

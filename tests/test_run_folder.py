@@ -349,6 +349,7 @@ def test_table_2_from_runs_has_medians_spreads_and_the_papers_row(tmp_path: Path
     paths.append(record(tmp_path / "o", 24.6, method="overhaul", preset="heo", changes={"seed": 1}))
     paths.append(record(tmp_path / "short", 60.0, changes={"epochs": 3}))
     paths.append(record(tmp_path / "option", 24.0, gamma=0.02))
+    paths.append(record(tmp_path / "other", 50.0, changes={"student_model": "wrn10_1"}))
     paths.append(record(tmp_path / "teacher", 21.3, method="baseline", role="teacher"))
     paths.append(record(tmp_path / "running", None, changes={"seed": 9}))
     text = results_table(paths)
@@ -358,11 +359,12 @@ def test_table_2_from_runs_has_medians_spreads_and_the_papers_row(tmp_path: Path
     assert rows[4] == "c spectral paper none 24.42 24.40 24.10 to 24.90 5.00 3"
     assert rows[5] == "c spectral paper epochs=3 24.42 60.00 60.00 to 60.00 5.00 1"
     assert rows[6] == "c spectral paper gamma=0.02 24.42 24.00 24.00 to 24.00 5.00 1"
+    assert rows[7] == "c spectral paper student_model=wrn10_1 – 50.00 50.00 to 50.00 5.00 1"
     assert rows[-1] == f"Unfinished: {tmp_path / 'running'} (1 epochs of 200)"
     assert "90.00" not in text
     markdown = results_table(paths, "markdown").splitlines()
     assert markdown[1].startswith("|:--")
-    assert all(line.count("|") == 10 for line in markdown[:7])
+    assert all(line.count("|") == 10 for line in markdown[:8])
     assert re.search(r"<td[^>]*> *24.40</td>", results_table(paths, "html"))
     marked = record(tmp_path / "<b>x", None, changes={"seed": 8})
     assert "&lt;b&gt;x" in results_table([*paths, marked], "html")

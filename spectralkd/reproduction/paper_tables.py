@@ -71,8 +71,8 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
 
     Returns:
         For each setup, method, preset and change: the error published in the paper (for Overhaul
-        also by its authors), the median of the runs' last errors, its spread and the number of
-        seeds.
+        also by its authors) where data and networks are the paper's, the median of the runs' last
+        errors, its spread and the number of seeds.
 
     Raises:
         FileNotFoundError: a folder holds no run.
@@ -85,7 +85,7 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
             group.method,
             group.preset,
             " ".join(group.changes) or "none",
-            published(group.setup, group.method),
+            published(group.setup, group.method) if _papers(group) else "–",
             f"{statistics.median(group.top1.values()):.2f}",
             f"{min(group.top1.values()):.2f} to {max(group.top1.values()):.2f}",
             f"{statistics.median(group.top5.values()):.2f}",
@@ -99,6 +99,12 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
         shown = {"html": f"\n<p>{html.escape(note)}</p>", "latex": f"\n% {note}"}
         table += shown.get(style, f"\n\n{note}")
     return table
+
+
+def _papers(group: Group) -> bool:
+    """Whether runs are of the data and the networks of the paper's setup."""
+    others = ("data", "network", "teacher_model", "student_model", "holdout")
+    return not any(change.partition("=")[0] in others for change in group.changes)
 
 
 def record_table(
