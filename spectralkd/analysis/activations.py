@@ -69,8 +69,8 @@ def activation_spectra(
             their names with ``POOLED`` appended.
 
     Raises:
-        ValueError, TypeError: as ``read_maps`` and ``RadialPowerSpectrum.update``, with the
-            layer's name; an empty data set.
+        ValueError, TypeError: as ``read_maps``, and ``RadialPowerSpectrum.update`` with the
+            layer's name.
     """
     # Every process measures all images: nothing is summed over processes.
     metric = partial(RadialPowerSpectrum, ring=ring, window=window, sync_on_compute=False)
@@ -86,8 +86,6 @@ def activation_spectra(
                 spectrum.update(maps[layer])
             except (TypeError, ValueError) as error:
                 raise type(error)(f"layer {layer!r}: {error}") from error
-    if any(spectrum.samples == 0 for spectrum in spectra.values()):
-        raise ValueError("batches: expected at least one image, got an empty data set")
     return {name: spectrum.compute() for name, spectrum in spectra.items()}
 
 

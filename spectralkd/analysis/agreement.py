@@ -13,13 +13,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice
 from spectralkd.losses.base import StageMap
 from spectralkd.losses.taps import Resize, paired_layers, read_layers
 from spectralkd.models import stage_outputs
-from spectralkd.models.features import Batch, Statistics, evaluation, model_device, record
+from spectralkd.models.features import (
+    Batch,
+    Statistics,
+    evaluation,
+    images_of,
+    model_device,
+    record,
+)
 from spectralkd.models.layout import Layouts
 from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
 
@@ -85,7 +91,6 @@ def stage_agreement(
     pairs = paired_layers((teacher, student), reads, layers)
     names = stage_outputs(teacher) if layers is None else pairs[0]
     sums, read = [_CrossPower() for _ in names], None
-    shown = tqdm(batches, desc="agreement", unit="batch", disable=not progress, leave=False)
     with (
         evaluation(teacher, statistics),
         evaluation(student, statistics),
@@ -93,8 +98,7 @@ def stage_agreement(
         record(student, pairs[1]) as student_maps,
         torch.no_grad(),
     ):
-        for batch in shown:
-            images = batch if isinstance(batch, Tensor) else batch[0]
+        for images in images_of(batches, "agreement", progress):
             read = read or read_layers(
                 (teacher, student), pairs, images, layout=layout, resize=resize
             )
@@ -103,8 +107,6 @@ def stage_agreement(
             maps = zip(read[0].maps(teacher_maps), read[1].maps(student_maps), strict=True)
             for (t, s), stage in zip(maps, sums, strict=True):
                 stage.add(t, s)
-    if any(stage.images == 0 for stage in sums):
-        raise ValueError("batches: expected at least one image, got an empty data set")
     return {name: stage.agreement() for name, stage in zip(names, sums, strict=True)}
 
 

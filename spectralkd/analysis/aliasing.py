@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from spectralkd.models.features import Batch, Statistics, evaluation, model_device
+from spectralkd.models.features import Batch, Statistics, evaluation, images_of, model_device
 
 _PIECE = 2**24  # numbers of dense maps held at a time
 
@@ -61,7 +60,6 @@ def aliasing(
     """
     sums: dict[str, Tensor] = {}
     found: dict[str, Aliasing] = {}
-    count = 0
     with ExitStack() as stack:
         stack.enter_context(evaluation(model, statistics))
         for name, module in model.named_modules():
@@ -69,13 +67,8 @@ def aliasing(
             if max(stride) > 1:
                 hook = partial(_measure, sums, found, name, stride)
                 stack.callback(module.register_forward_hook(hook).remove)
-        shown = tqdm(batches, desc="aliasing", unit="batch", disable=not progress, leave=False)
-        for batch in shown:
-            images = batch if isinstance(batch, Tensor) else batch[0]
+        for images in images_of(batches, "aliasing", progress):
             model(images.to(model_device(model)))
-            count += len(images)
-    if count == 0:
-        raise ValueError("batches: expected at least one image, got an empty data set")
     return {
         name: layer._replace(share=float(sums[name][0] / sums[name][1]))
         for name, layer in found.items()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spectralkd.analysis.distances import perturb, white_noise
+from spectralkd.analysis.distances import perturb, scrambled_rings, white_noise
 from spectralkd.losses.at import attention
 from spectralkd.losses.base import weighted_sum
 from spectralkd.losses.fft_align import plane_error
@@ -21,7 +21,7 @@ from spectralkd.losses.spectral import Spectral, plain_terms
 from spectralkd.losses.ufd import UFD, decoupled_errors
 from spectralkd.losses.wavelet import high_band_error
 from spectralkd.spectra.power import radial_power
-from spectralkd.spectra.rings import Rings, ring_frequencies
+from spectralkd.spectra.rings import Rings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -112,11 +112,7 @@ def ring_weights(teacher: Tensor, losses: Mapping[str, Loss] | None = None) -> d
     Returns:
         (R - 1,) at ``ring_frequencies(H, W)[1:]``, summing to 1.
     """
-    size = min(teacher.shape[-2:])
-    students = {
-        str(ring): perturb(teacher, scramble=((ring - 0.5) / size, (ring + 0.5) / size))
-        for ring in range(1, len(ring_frequencies(*teacher.shape[-2:])))
-    }
+    students = {str(n): maps for n, maps in enumerate(scrambled_rings(teacher), start=1)}
     found = blind_spots(teacher, students, losses)
     curves = {name: torch.tensor(list(row.values())) for name, row in found.items()}
     return {name: curve / curve.sum() for name, curve in curves.items()}

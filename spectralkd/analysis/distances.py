@@ -17,7 +17,7 @@ from spectralkd.checks import check_maps
 from spectralkd.losses import overhaul
 from spectralkd.losses.spectral import cross_power_dissimilarity, spectral_l1
 from spectralkd.spectra.correlation import ring_correlation
-from spectralkd.spectra.rings import Rings
+from spectralkd.spectra.rings import Rings, ring_frequencies
 
 
 class Distances(NamedTuple):
@@ -90,6 +90,19 @@ def perturb(
         result = torch.fft.irfft2(modes, s=(height, width))
     result = torch.where(chance < flip, -result, result)
     return result + noise * _deviation(maps) * white
+
+
+def scrambled_rings(maps: Tensor, *, seed: int = 0) -> list[Tensor]:
+    """The maps with random phases in one ring, for each of the R - 1 complete rings beyond DC.
+
+    Args:
+        maps, seed: as ``perturb``.
+    """
+    size = min(maps.shape[-2:])
+    return [
+        perturb(maps, scramble=((ring - 0.5) / size, (ring + 0.5) / size), seed=seed)
+        for ring in range(1, len(ring_frequencies(*maps.shape[-2:])))
+    ]
 
 
 def white_noise(maps: Tensor, *, seed: int = 0) -> Tensor:

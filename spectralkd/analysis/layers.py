@@ -79,8 +79,6 @@ def layer_views(
                     raise type(error)(f"layer {layer!r}: {error}") from error
                 skipped[layer] = str(error)
                 del seen[layer]
-    if not all(sums.count for sums in seen.values()):
-        raise ValueError("batches: expected at least one image, got an empty data set")
     return {layer: sums.view() for layer, sums in seen.items()}
 
 

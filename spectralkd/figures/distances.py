@@ -12,7 +12,13 @@ from plotly.colors import get_colorscale
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from spectralkd.analysis.distances import correlation, partial_cost, perturb, relative
+from spectralkd.analysis.distances import (
+    correlation,
+    partial_cost,
+    perturb,
+    relative,
+    scrambled_rings,
+)
 from spectralkd.figures.lines import lines_figure
 from spectralkd.figures.style import COLORS, layout
 from spectralkd.losses import overhaul
@@ -198,13 +204,8 @@ def frequency_figure(teachers: Mapping[str, Tensor], *, margin: float) -> go.Fig
     figure = make_subplots(1, len(teachers), subplot_titles=titles, horizontal_spacing=0.08)
     for number, teacher in enumerate(teachers.values(), start=1):
         target = teacher.clamp_min(margin)
-        size = min(teacher.shape[-2:])
         k = ring_frequencies(*teacher.shape[-2:])[1:].tolist()
-        students = [
-            perturb(target, scramble=((ring - 0.5) / size, (ring + 0.5) / size))
-            for ring in range(1, len(k) + 1)
-        ]
-        traces = _terms(k, target, students, margin, legend=number == 1)
+        traces = _terms(k, target, scrambled_rings(target), margin, legend=number == 1)
         figure.add_traces(traces, rows=1, cols=number)
     figure.update_xaxes(title="|k| (cycles/pixel)", range=(0, 0.5))
     figure.update_yaxes(type="log", range=(-2.6, 0.1), tickvals=(0.003, 0.01, 0.03, 0.1, 0.3, 1))

@@ -7,7 +7,7 @@ empty path is the model itself. Where a layer runs several times in a pass, its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
+from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice, nearest
 
@@ -57,6 +58,21 @@ class FeatureReader(nn.Module):
         """Take the hooks off the model."""
         for handle in self._handles:
             handle.remove()
+
+
+def images_of(batches: Iterable[Batch], what: str, progress: bool) -> Iterator[Tensor]:
+    """The images of each batch, with a progress bar named ``what``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    count = 0
+    for batch in tqdm(batches, desc=what, unit="batch", disable=not progress, leave=False):
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        count += len(images)
+        yield images
+    if count == 0:
+        raise ValueError("batches: expected at least one image, got an empty data set")
 
 
 @contextmanager

@@ -30,7 +30,6 @@ from torch.nn.modules.pooling import (
     _AvgPoolNd,
     _MaxPoolNd,
 )
-from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice
 from spectralkd.models.features import (
@@ -39,6 +38,7 @@ from spectralkd.models.features import (
     check_layers,
     evaluation,
     first_tensor,
+    images_of,
     model_device,
     record,
 )
@@ -171,13 +171,11 @@ def read_maps(
         progress: show a progress bar.
 
     Raises:
-        ValueError, TypeError: as ``find_layouts``; unknown layers before a batch is read.
+        ValueError, TypeError: as ``find_layouts``; unknown layers before a batch is read; no image.
     """
     check_layers(model, layers)
     device, known = model_device(model), None
-    shown = tqdm(batches, desc="activations", unit="batch", disable=not progress, leave=False)
-    for batch in shown:
-        images = batch if isinstance(batch, Tensor) else batch[0]
+    for images in images_of(batches, "activations", progress):
         known = known or find_layouts(model, images, layers, layout)
         with evaluation(model, statistics), record(model, layers) as outputs, torch.no_grad():
             model(images.to(device, non_blocking=True))
