@@ -546,6 +546,10 @@ def test_other_wrong_arguments_are_refused() -> None:
 # --- sums -----------------------------------------------------------------------------------------
 
 
+class ReadsOutputs(Method):
+    reads = "outputs"  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -553,6 +557,7 @@ def test_other_wrong_arguments_are_refused() -> None:
         ((nn.Linear(1, 1), None, "kd"), "student: expected a network, got None"),
         ((None, nn.ReLU(), "baseline"), "student: expected parameters to train"),
         ((None, nn.Linear(1, 1), METHODS["kd"]), "method: expected a name, an instance"),
+        ((nn.ReLU(), nn.Linear(1, 1), ReadsOutputs()), "reads: expected one of 'pre_relu', 'outp"),
     ],
 )
 def test_what_is_no_network_or_method_is_refused(arguments: tuple[Any, ...], says: str) -> None:
@@ -598,12 +603,18 @@ def test_a_sum_has_the_terms_of_each_and_one_cross_entropy() -> None:
     check_training(distiller, "train")
 
 
+def test_options_of_a_single_method_by_its_name_are_no_sum() -> None:
+    distiller = skd.Distiller(*pair(), {"kd": {"temperature": 2.0}})
+    assert method_name(distiller.method) == "kd"
+    assert distiller.method.temperature == 2.0
+
+
 def test_a_sum_keeps_every_phase_and_names_apart_what_clashes() -> None:
     distiller = skd.Distiller(*pair(), {"ab": {"init_epochs": 2}, "ft": {}, "kd": {}})
     assert [phase.name for phase in distiller.phases] == ["boundaries", "paraphraser", "train"]
     assert distiller.phases[0].epochs == 2
     found = [list(begun(distiller, p.name)(images(), LABELS)) for p in distiller.phases]
-    assert found == [["ab"], ["reconstruction"], ["ce", "ab.kd", "ft", "kd.kd"]]
+    assert found == [["ab"], ["reconstruction"], ["ab.kd", "ce", "ft", "kd.kd"]]
     for phase in distiller.phases:
         distiller.student.zero_grad(set_to_none=True)
         distiller.method.zero_grad(set_to_none=True)
@@ -632,7 +643,7 @@ def test_a_sum_knows_its_name_and_all_its_options() -> None:
 @pytest.mark.parametrize(
     ("method", "options", "says"),
     [
-        ({"kd": {}}, {}, "methods: expected two or more, got 'kd'"),
+        ({}, {}, "methods: expected two or more, got none"),
         ("kd+at", {"ta": {}}, r"method 'kd\+at': expected options among kd, at, got ta"),
         ("kd+at", {"at": {"gamma": 1}}, "method 'at': expected options among weight, got gamma"),
         ("kd+ta", {}, "method: expected one of .*, got 'ta'"),

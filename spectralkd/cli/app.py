@@ -27,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # tables of rich leave no room for the help of long options
     help="Natural statistics of network activations, and knowledge distillation that uses them.",
 )
 for command in (spectra, train, distill, recipe, study, table, demo, bench):

@@ -34,7 +34,8 @@ class Sum(Method):
 
     def __post_init__(self) -> None:
         if len(self.methods) < 2:
-            raise ValueError(f"methods: expected two or more, got {', '.join(self.methods)!r}")
+            known = ", ".join(self.methods) or "none"
+            raise ValueError(f"methods: expected two or more, got {known}")
         parts = {name: make_method(name, options) for name, options in self.methods.items()}
         reads = {name: method.reads for name, method in parts.items() if method.reads}
         _check_equal("the maps that are read", reads)
@@ -104,7 +105,7 @@ def make_method(
 
     Args:
         method: as ``find_method``, or several such names joined by ``+``, or the options of
-            several methods by their names.
+            one or several methods by their names.
         options: of the method; of a sum, each method's own by its name.
 
     Raises:
@@ -117,7 +118,8 @@ def make_method(
             f"method: expected a name, an instance of a Method, or options by name, got {method!r}"
         )
     if not isinstance(method, str):
-        return Sum({name: dict(own) for name, own in {**method, **options}.items()})
+        parts = {name: dict(own) for name, own in {**method, **options}.items()}
+        return Sum(parts) if len(parts) != 1 else make_method(*next(iter(parts.items())))
     if "+" in method:
         names = method.split("+")
         _check_options(method, options, names)

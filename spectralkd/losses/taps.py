@@ -71,11 +71,12 @@ def paired_layers(
 
     Raises:
         TypeError: ``layers`` is omitted and a network has no stage table.
-        ValueError: the networks have different numbers of stages; ``layers`` is empty or not of
-            pairs.
+        ValueError: no such map; the networks have different numbers of stages; ``layers`` is
+            empty or not of pairs.
     """
     if reads is None:
         return [() for _ in networks]
+    check_choice("reads", reads, StageMap)
     if layers is None:
         found = [tuple(getattr(s, reads) for s in model_stages(network)) for network in networks]
         if len(found[0]) != len(found[-1]):
