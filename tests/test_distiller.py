@@ -615,6 +615,7 @@ def test_a_sum_keeps_every_phase_and_names_apart_what_clashes() -> None:
     assert distiller.phases[0].epochs == 2
     found = [list(begun(distiller, p.name)(images(), LABELS)) for p in distiller.phases]
     assert found == [["ab"], ["reconstruction"], ["ab.kd", "ce", "ft", "kd.kd"]]
+    assert distiller(images(), LABELS)["ce"] > 0  # AB has none
     for phase in distiller.phases:
         distiller.student.zero_grad(set_to_none=True)
         distiller.method.zero_grad(set_to_none=True)
