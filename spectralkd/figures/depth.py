@@ -117,6 +117,7 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
     """
     labels = ("ring mean of power<br>(first ring = 1)", "Δ log amplitude<br>at kx = ky")
     figure = make_subplots(1, 2, subplot_titles=labels, horizontal_spacing=0.12)
+    powers: list[float] = []
     places = [place / max(1, len(blocks) - 1) for place in range(len(blocks))]
     for color, (name, block) in zip(
         sample_colorscale("Cividis", places), blocks.items(), strict=True
@@ -126,6 +127,7 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
             (spectrum.frequency[1:], spectrum.power[1:] / spectrum.power[1]),
             (block.view.diagonal, block.view.log_amplitude),
         )
+        powers += curves[0][1].tolist()
         for column, (x, y) in enumerate(curves, start=1):
             figure.add_trace(
                 go.Scatter(
@@ -141,7 +143,7 @@ def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) 
                 column,
             )
     frequency_axis(figure)
-    power_axis(figure, row=1, col=1)
+    power_axis(figure, powers, row=1, col=1)
     figure.update_xaxes(
         title="kx = ky (Nyquist frequency = 1)", type="linear", range=[0, 1], row=1, col=2
     )

@@ -54,7 +54,7 @@ def lines_figure(
     limits = y_range and ([math.log10(v) for v in y_range] if log_y else list(y_range))
     figure.update_yaxes(title=y_label, range=limits)
     if log_y:
-        power_axis(figure)
+        power_axis(figure, y_range or [v for curve in curves.values() for v in curve.tolist()])
     figure.update_layout(**layout(title))
     return figure
 

@@ -127,7 +127,8 @@ def runs_figure(
             figure.add_traces([_key(labels.index(label), label, group) for label in labels])
     figure.update_xaxes(title="epoch", rangemode="tozero")
     figure.update_yaxes(range=[0, 100], row=1, col=1)
-    power_axis(figure, row=1, col=2)
+    terms = [value for lines in runs.values() for line in lines for value in _terms(line).values()]
+    power_axis(figure, terms, row=1, col=2)
     figure.update_layout(**layout(title))
     figure.update_annotations(font_size=14)
     return figure.update_layout(margin_t=70 if title else 40, legend_groupclick="toggleitem")

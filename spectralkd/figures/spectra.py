@@ -47,11 +47,13 @@ def plot_spectra(
     if len(rings) != 1:
         raise ValueError(f"spectra: expected one ring reduction, got {sorted(rings) or 'none'}")
     figure = go.Figure()
+    drawn: list[float] = []
     for number, (name, spectrum) in enumerate(spectra.items()):
         tint, dash = (styles or {}).get(name, (number, 0))
         color = COLORS[tint % len(COLORS)]
         scale = float(spectrum.power[1]) if normalize else 1.0
         k, power = spectrum.frequency[1:], spectrum.power[1:] / scale
+        drawn += power.tolist()
         error = 2 * torch.nan_to_num(spectrum.stderr[1:]) / scale
         label, ends = name, torch.empty(0, dtype=torch.float64)
         law = ends
@@ -87,13 +89,13 @@ def plot_spectra(
     ring = rings.pop()
     shaded = any(torch.nan_to_num(s.stderr[1:]).any() for s in spectra.values())
     unit = "first ring = 1" if normalize else _UNITS[ring]
-    label = f"{_POWER[ring]}<br>({unit}{'; shaded: ± 2 standard errors' if shaded else ''})"
+    label = f"{_POWER[ring]}<br>({unit}){'<br>shaded: ± 2 standard errors' if shaded else ''}"
     frequency_axis(figure)
-    power_axis(figure)
+    power_axis(figure, y_range or drawn)
     limits = [math.log10(value) for value in y_range] if y_range else None
     figure.update_yaxes(title=label, range=limits)
     figure.update_layout(**layout(title))
-    return figure.update_layout(margin_l=95)
+    return figure.update_layout(margin_l=110)
 
 
 def _band(x: Tensor, low: Tensor, high: Tensor, color: str, group: str) -> go.Scatter:

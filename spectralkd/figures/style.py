@@ -77,9 +77,11 @@ def nothing(text: str) -> go.Figure:
     )
 
 
-def power_axis(figure: go.Figure, **place: Any) -> None:
-    """A logarithmic axis of powers of ten, with digits between them where it has few."""
-    figure.update_yaxes(type="log", nticks=8, exponentformat="power", **place)
+def power_axis(figure: go.Figure, values: Iterable[float], **place: Any) -> None:
+    """A logarithmic axis of powers of ten, with 2 and 5 between where values span few of them."""
+    positive = [value for value in values if value > 0]
+    few = bool(positive) and max(positive) < 100 * min(positive)
+    figure.update_yaxes(type="log", dtick="D2" if few else 1, exponentformat="power", **place)
 
 
 def frequency_axis(figure: go.Figure) -> None:
