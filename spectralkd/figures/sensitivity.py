@@ -91,6 +91,7 @@ def scrambling_figure(
             level,
             line={"dash": "dot", "color": "#888"},
             annotation={"text": "undisturbed", "font": {"color": "#888"}},
+            annotation_position="top left",
         )
     for number, (name, result) in enumerate(layers.items()):
         figure.add_trace(
