@@ -67,7 +67,8 @@ class _Terms(torch.autograd.Function):
             of_teacher = root_t * root_s
             correlation = pts * of_teacher
             of_student = correlation * root_s.square() * alive
-            of_teacher[:, 0] = of_student[:, 0] = 0  # DC does not count
+            for factor in (of_teacher, of_student):
+                factor[:, 0].zero_()  # DC does not count
             distances.append(_moduli_sum(torch.sub(fs, ft, out=product), rings))
             correlations.append(correlation[:, 1:].sum())
             pieces.append(_Piece(ft, fs, of_teacher, of_student))
