@@ -675,6 +675,15 @@ def test_a_network_of_a_zoo_sees_its_own_normalization(
     assert seen[2].mean == photos("train").mean
 
 
+def test_a_student_alone_needs_no_teacher(tmp_path: Path) -> None:
+    run = distill(tiny(epochs=1), tmp_path / "a", method="baseline", progress=False)
+    assert run.finished
+    assert not (tmp_path / "a" / "teacher").exists()
+    with pytest.raises(ValueError, match="teacher: kd needs one, got None"):
+        api.distill_together([api.StudentRun(tiny(), tmp_path / "b", "kd")], None)
+    assert not (tmp_path / "b").exists()
+
+
 def test_images_are_not_trained_on_and_evaluated(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         (tmp_path / "flat" / label).mkdir(parents=True)

@@ -70,7 +70,8 @@ def distill(
         Path | None,
         typer.Option(
             "--teacher",
-            help="Finished run or file of weights; if omitted, a teacher is trained first.",
+            help="Finished run or file of weights; if omitted and needed, a teacher is trained "
+            "first.",
         ),
     ] = None,
     option: Annotated[
@@ -133,6 +134,7 @@ def distill(
     stop = terminated()
     if teacher_run is None:
         api.check_students(students)
+    if teacher_run is None and any(student.made().needs_teacher for student in students):
         place = Run(run / "teacher")
         begun = place.config_file.is_file()  # by a command with another seed first
         first = place.read_config()["recipe"]["seed"] if begun else seeds[0]

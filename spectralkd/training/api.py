@@ -114,8 +114,8 @@ def distill(
     Args:
         recipe, run, tracker, progress, stop: as ``train``.
         method: one of ``losses.METHODS``, or ``"package.module:Class"``; a sum as ``Distiller``.
-        teacher: a finished run's folder, or a file of weights; if omitted, the recipe's teacher
-            is trained first, in the folder ``teacher`` of the run.
+        teacher: a finished run's folder, or a file of weights; if omitted and needed, the
+            recipe's teacher is trained first, in the folder ``teacher`` of the run.
         options: the method's own arguments; they override what it takes from the recipe
             (``Method.of_recipe``), such as alpha.
         layers, layout, resize: as ``Distiller``. Margins that no batch norm gives are measured
@@ -131,8 +131,9 @@ def distill(
     student = StudentRun(recipe, run, method, options or {}, connection)
     if teacher is None:
         check_students([student])  # before the teacher is trained
-        place = Path(run) / "teacher"
-        teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
+        if student.made().needs_teacher:
+            place = Path(run) / "teacher"
+            teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
     (made,) = distill_together([student], teacher, tracker=tracker, progress=progress, stop=stop)
     return made
 
@@ -163,7 +164,7 @@ class StudentRun:
 
 def distill_together(
     students: Sequence[StudentRun],
-    teacher: str | Path,
+    teacher: str | Path | None,
     *,
     tracker: str | None = None,
     progress: bool = True,
@@ -177,15 +178,20 @@ def distill_together(
 
     Args:
         students: any number; their recipes name one teacher.
-        teacher: a finished run's folder, or a file of weights.
+        teacher: a finished run's folder, or a file of weights; None where no method needs one.
         tracker, progress, stop: as ``train``.
 
     Raises:
-        as ``distill``. A run whose loss is not finite ends; the others go on.
+        as ``distill``; ValueError, a teacher is needed and None. A run whose loss is not finite
+        ends; the others go on.
     """
     check_students(students)
-    weights = _teacher_weights(Path(teacher), students[0].recipe.teacher_model)
-    digest = file_digest(weights)
+    weights = None
+    if teacher is not None:
+        weights = _teacher_weights(Path(teacher), students[0].recipe.teacher_model)
+    elif needing := [s.method for s in students if s.made().needs_teacher]:
+        raise ValueError(f"teacher: {needing[0]} needs one, got None")
+    about_teacher = {"teacher_sha256": file_digest(weights)} if weights else {}
     waiting: dict[tuple[Any, ...], list[tuple[StudentRun, Run, dict[str, Any]]]] = defaultdict(list)
     runs = []
     for student in students:
@@ -193,7 +199,7 @@ def distill_together(
         make_accelerator(recipe, student.run, tracker)  # refuses what this machine has not
         options = student.all_options
         config = _config(recipe, "distill", recipe.student_model, student.method, options)
-        config |= student.connection | {"teacher_sha256": digest}
+        config |= student.connection | about_teacher
         folder = _compared(student.run, config)
         runs.append(folder)
         if not folder.finished:
@@ -208,7 +214,8 @@ def distill_together(
         ]
         training, validation = _load_both(recipe, accelerators[0])
         teacher_model = create_model(recipe.teacher_model, len(training.classes))
-        load_weights(teacher_model, weights)
+        if weights:
+            load_weights(teacher_model, weights)
         training, validation = (
             suited(data, teacher_model, recipe.image_size) for data in (training, validation)
         )
