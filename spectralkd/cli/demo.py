@@ -44,7 +44,11 @@ def demo(
         bool, typer.Option("--open/--no-open", help="Open the page in a browser if there is one.")
     ] = True,
 ) -> None:
-    """What a teacher gives a student that sees few images: in two minutes, offline."""
+    """What a teacher gives a student that sees few images: in two minutes, offline.
+
+    A student takes as many steps as --epochs passes over all training images would. The teacher,
+    which has weights from CIFAR-100, trains for two epochs with a learning rate of its own.
+    """
     check_output(output)
     methods = list(dict.fromkeys(("spectral", *(method or ()))))
     result = run_demo(recipe, run, methods, seeds, student_images, stop=terminated())
