@@ -13,9 +13,11 @@ from spectralkd.analysis.intervals import interval, paired_difference
 from spectralkd.figures.seeds import differences_figure
 from spectralkd.reproduction.comparison import (
     comparison_table,
-    last_values,
+    last_errors,
+    maps_table,
     recount,
     recount_table,
+    shares_table,
 )
 
 
@@ -82,11 +84,33 @@ def test_the_table_takes_last_errors_on_validation_images() -> None:
         "z": record("overhaul", 0, 50.0, preset="paper"),
         "g": {"row": "teacher", "config": {"recipe": None}},
     }
-    assert last_values(records)["t", "s"]["spectral"] == {0: 39.0, 1: 41.0}
+    assert last_errors(records)["t", "s"]["spectral"] == {0: 39.0, 1: 41.0}
     lines = comparison_table(records, style="markdown").splitlines()[2:]
     assert [line.split("|")[2].strip() for line in lines] == ["spectral", "overhaul", "kd"]
     assert "-1.00 [-1.00, -1.00] (2 seeds)" in lines[0]
     assert lines[2].rstrip(" |").endswith("–")  # no seed in common
+
+
+def test_what_the_terms_did_is_averaged_over_seeds() -> None:
+    stages = ("group1", "group2", "group3")
+    records = {"t": {"row": "teacher", "config": {"recipe": {"teacher_model": "t", "holdout": 0}}}}
+    records["t"]["metrics"] = [{"exponents": dict.fromkeys(stages, -9.0)}]
+    for seed in (0, 1):
+        made = record("spectral", seed, 40.0)
+        norms = {"ce": 6.0, "overhaul": 3.0 + seed, "cps": 1.0 - seed}
+        gradients = {name: {"group1": norm, "group2": 0.0} for name, norm in norms.items()}
+        made["metrics"][-1] |= {"gradients": gradients, "exponents": dict.fromkeys(stages, -seed)}
+        curve = [0.0, 0.9, 0.5 + 0.2 * seed]
+        made["agreement"] = {stage: {"correlation": curve} for stage in stages}
+        records[str(seed)] = made
+    other = record("kd", 0, 41.0)
+    other["metrics"][-1] |= {"gradients": {"ce": {"group1": 1.0}}}
+    (shares,) = shares_table(records | {"kd": other}, "csv").splitlines()[1:]
+    assert shares == "t → s,spectral,60.00,35.00,0.00,5.00"
+    _, teacher, maps = maps_table(records, "csv").splitlines()
+    assert teacher == "t → s,(teacher),-9.00,-9.00,-9.00" + "," * 6
+    # Over rings beyond DC: (0.9 + 0.5)/2 and (0.9 + 0.7)/2.
+    assert maps == "t → s,spectral," + ",".join(["-0.50"] * 3 + ["0.75"] * 3 + ["0.60"] * 3)
 
 
 def test_table_2_is_recounted() -> None:

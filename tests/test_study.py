@@ -26,7 +26,7 @@ from spectralkd.models import PRETRAINED, create_model
 from spectralkd.models.weights import read_metadata, save_half
 from spectralkd.reproduction import forecast as forecasts
 from spectralkd.reproduction import measurements, records, study
-from spectralkd.reproduction.comparison import comparison_table, last_values, recount
+from spectralkd.reproduction.comparison import comparison_table, last_errors, recount
 from spectralkd.reproduction.forecast import forecast
 from spectralkd.reproduction.jobs import Job
 from spectralkd.reproduction.lists import study_jobs
@@ -436,7 +436,7 @@ def test_what_the_readme_says_of_the_paper_follows_from_records() -> None:
     papers = f"{100 * last['cps']:.2f} % against {100 * last['overhaul']:.0f} %"
     assert f"with the paper's α, {papers}" in readme
     assert all(share["cps"] < share["overhaul"] / 100 for share in (last, *shares))
-    arms = last_values(known)["wrn16_2", "wrn16_1"]
+    arms = last_errors(known)["wrn16_2", "wrn16_1"]
     means = {arm: interval(list(errors.values())).mean for arm, errors in arms.items()}
     assert f"{len(arms['overhaul'])} of 8 seeds): {means['overhaul']:.2f} % error with" in readme
     both, more = (

@@ -26,7 +26,7 @@ def differences_figure(
 
     Args:
         arms: values by seed, by the arm's name, such as an entry of
-            ``reproduction.comparison.last_values``. Arms without a seed of the reference's are
+            ``reproduction.comparison.last_errors``. Arms without a seed of the reference's are
             left out.
         reference: the arm that is subtracted.
         label, unit: of the values.
