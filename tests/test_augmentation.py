@@ -22,7 +22,7 @@ def numbered(count: int) -> ImageArray:
     return ImageArray(
         pixels.expand(count, -1, -1, -1).contiguous(),
         torch.arange(count),
-        ("a",),
+        tuple(map(str, range(count))),
         (0.0, 0.0, 0.0),
         (1 / 255, 1 / 255, 1 / 255),
     )
