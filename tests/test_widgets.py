@@ -679,7 +679,7 @@ def test_a_link_holds_the_table() -> None:
     link = csv_link("x.csv", ("a", "b"), [(1, "ä,"), (2.5, "c")])
     assert 'download="x.csv"' in link
     data = link.partition("base64,")[2].partition('"')[0]
-    assert base64.b64decode(data).decode() == 'a,b\r\n1,"ä,"\r\n2.5,c\r\n'
+    assert base64.b64decode(data).decode() == 'a,b\n1,"ä,"\n2.5,c\n'
 
 
 @pytest.mark.parametrize(

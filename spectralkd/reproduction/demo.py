@@ -20,7 +20,7 @@ from spectralkd.data.images import ImageArray, ImageData
 from spectralkd.figures import report
 from spectralkd.figures.tables import Style, format_table
 from spectralkd.losses.distiller import Distiller
-from spectralkd.models import create_model, model_stages
+from spectralkd.models import create_model, stage_outputs
 from spectralkd.models.weights import load_weights
 from spectralkd.spectra.power import Spectrum
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
@@ -276,9 +276,13 @@ def _network(run: Run, classes: int) -> nn.Module:
 
 
 def _spectra(model: nn.Module, data: ImageData) -> dict[str, Spectrum]:
-    outputs = [stage.output for stage in model_stages(model)]
     return activation_spectra(
-        model, data.batches(100), outputs, ring="jacobian", statistics="batch", progress=False
+        model,
+        data.batches(100),
+        stage_outputs(model),
+        ring="jacobian",
+        statistics="batch",
+        progress=False,
     )
 
 

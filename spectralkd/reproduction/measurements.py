@@ -14,7 +14,7 @@ from spectralkd.analysis.layers import layer_views
 from spectralkd.analysis.sensitivity import ring_scrambling
 from spectralkd.data import load_data
 from spectralkd.data.images import ImageData
-from spectralkd.models import create_model, model_stages
+from spectralkd.models import create_model, model_stages, stage_outputs
 from spectralkd.models.features import Statistics, best_device
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.records import scrambling_to_json, six_digits, spectrum_to_json
@@ -46,7 +46,7 @@ def network_spectra(network: str, weights: Path, root: str | None = None) -> dic
     for seed in UNTRAINED_SEEDS:
         torch.manual_seed(seed)
         networks[f"untrained {seed}"] = create_model(network)
-    stages = [stage.output for stage in model_stages(trained)]
+    stages = stage_outputs(trained)
     ((image, _),) = data.subset(1).batches(1)
     layers = list(dict.fromkeys([*stages, *block_layers(trained, image)]))
     for state, model in networks.items():
@@ -82,7 +82,7 @@ def network_correlations(network: str, weights: Path, root: str | None = None) -
     load_weights(trained, weights)
     torch.manual_seed(UNTRAINED_SEEDS[0])
     for state, model in {"trained": trained, "untrained": create_model(network)}.items():
-        stages = [stage.output for stage in model_stages(model)]
+        stages = stage_outputs(model)
         found = layer_views(
             model.to(best_device()), data.batches(100), stages, statistics="batch", progress=False
         )

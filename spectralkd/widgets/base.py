@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import csv
-import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,8 @@ from weakref import WeakSet
 import anywidget
 import ipywidgets as widgets
 from traitlets import TraitError
+
+from spectralkd.figures.tables import format_table
 
 _memory: dict[str, dict[str, Any]] = {}
 _panels: WeakSet[Panel] = WeakSet()
@@ -117,11 +117,8 @@ def row(*parts: widgets.Widget) -> widgets.HBox:
 
 def csv_link(filename: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """An HTML link that saves a table as a file, without a server."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    data = base64.b64encode(text.getvalue().encode()).decode()
+    text = format_table(header, [[str(value) for value in row] for row in rows], "csv")
+    data = base64.b64encode(f"{text}\n".encode()).decode()
     return f'<a download="{filename}" href="data:text/csv;base64,{data}">Numbers as CSV</a>'
 
 

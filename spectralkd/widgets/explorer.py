@@ -19,7 +19,7 @@ from spectralkd.figures.layers import layer_figure
 from spectralkd.figures.spectra import plot_spectra
 from spectralkd.figures.style import nothing
 from spectralkd.figures.tables import format_table
-from spectralkd.models import model_stages
+from spectralkd.models import stage_outputs
 from spectralkd.models.layout import MapLayer, map_layers
 from spectralkd.spectra.power import Spectrum, with_ring
 from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
@@ -223,7 +223,10 @@ class SpectrumExplorer(Panel):
             found = map_layers(net, batch)
             self._layers = {layer: place for layer, place in found.items() if layer}
             self._refusal = ""
-            stages, blocks = _stages(net, self._layers), block_layers(net, batch)
+            ends = {found.shape[1:]: layer for layer, found in self._layers.items()}
+            # Of a network without a stage table, the last layer of each size.
+            stages = stage_outputs(net) or tuple(ends.values())
+            blocks = block_layers(net, batch)
         except ValueError as error:  # images of a size that the network does not take
             self._layers, self._refusal = {}, str(error)
         weights, layers = self.controls["weights"], self.controls["layers"]
@@ -392,14 +395,6 @@ class SpectrumExplorer(Panel):
             self.detail_plot.show(layer_figure(self.views[label], label))
         else:
             self.detail_plot.show(nothing(self._why_nothing()))
-
-
-def _stages(net: nn.Module, layers: Mapping[str, MapLayer]) -> tuple[str, ...]:
-    """The ends of a network's stages; of one without a table, the last layer of each size."""
-    try:
-        return tuple(stage.output for stage in model_stages(net))
-    except TypeError:
-        return tuple({found.shape[1:]: layer for layer, found in layers.items()}.values())
 
 
 def _decades(spectra: Mapping[str, Spectrum], normalize: bool) -> tuple[float, float]:
