@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from spectralkd.cli import app, signals, values
+from spectralkd.cli.train import _without
 from spectralkd.losses import METHODS
 from spectralkd.models import create_model
 from spectralkd.training.recipes import get_recipe, read_settings, recipe_like
@@ -395,15 +396,29 @@ def test_networks_data_and_methods_of_ones_own_file(tmp_path: Path) -> None:
     assert line["mse"] > 0
 
 
-def test_a_weight_that_nothing_uses_or_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    begin = ("distill", "demo", "--run", "a", *TINY)
-    done = run(*begin, "--method", "kd", "--alpha", 0.7, cwd=tmp_path)
-    assert "alpha: expected a method that takes it, got kd" in done.stderr
-    both = ("--alpha", 0.7, "--option", "alpha=0.5")
-    done = run(*begin, "--method", "overhaul", *both, cwd=tmp_path)
-    assert "alpha: expected --alpha or --option alpha=, got both" in done.stderr
-    pairs = ("--layers", "group1=group1")
-    done = run(*begin, "--method", "kd", *pairs, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        (("--method", "kd"), True),
+        (("--method", "overhaul", "--option", "alpha=0.5"), True),
+        (("--method", "overhaul"), False),
+        # DKD's alpha is another, and the one that the spectral loss takes is the recipe's.
+        (("--method", "spectral", "--method", "dkd", "--option", "dkd.alpha=2"), False),
+        (("--method", "kd+spectral", "--option", "spectral.alpha=2"), True),
+    ],
+)
+def test_a_weight_that_nothing_uses_is_named(
+    tmp_path: Path, words: tuple[str, ...], unused: bool
+) -> None:
+    begin = ("distill", "demo", "--run", "a", "--teacher", "none", "--alpha", 0.7, *TINY)
+    done = run(*begin, *words, cwd=tmp_path)
+    assert ("--alpha is not used" in done.stderr) == unused
+    assert "teacher: expected a run's folder or a file, got 'none'" in done.stderr
+
+
+def test_layers_of_a_method_of_logits_are_refused(tmp_path: Path) -> None:
+    words = ("--run", "a", "--method", "kd", "--layers", "group1=group1")
+    done = run("distill", "demo", *words, cwd=tmp_path)
     assert "layers: expected none of kd, which reads no maps" in done.stderr
     assert not (tmp_path / "a").exists()
 
@@ -418,3 +433,7 @@ def test_what_is_given_now_goes_before_what_another_run_was_given(tmp_path: Path
     assert done.returncode == 0, done.stderr
     options = [Run(tmp_path / name).read_config()["options"]["alpha"] for name in "abc"]
     assert options == [0.5, 0.5, 0.9]
+    assert _without("dkd+spectral", {"dkd": {"alpha": 2}, "spectral": {"alpha": 3}}, {"alpha"}) == {
+        "dkd": {"alpha": 2},
+        "spectral": {},
+    }

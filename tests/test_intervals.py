@@ -93,7 +93,12 @@ def test_the_table_takes_last_errors_on_validation_images() -> None:
 
 def test_what_the_terms_did_is_averaged_over_seeds() -> None:
     stages = ("group1", "group2", "group3")
-    records = {"t": {"row": "teacher", "config": {"recipe": {"teacher_model": "t", "holdout": 0}}}}
+    records = {
+        "t": {
+            "row": "teacher",
+            "config": {"recipe": {"teacher_model": "t", "preset": "heo", "holdout": 0}},
+        }
+    }
     records["t"]["metrics"] = [{"exponents": dict.fromkeys(stages, -9.0)}]
     for seed in (0, 1):
         made = record("spectral", seed, 40.0)

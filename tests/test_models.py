@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 from spectralkd.models import MODELS, create_model, model_stages
 from spectralkd.models.features import record
-from spectralkd.models.weights import load_weights
+from spectralkd.models.weights import load_weights, weights_digest
 
 # Counted from the published descriptions; 100 classes but for the last two.
 PARAMETERS = {
@@ -143,6 +144,26 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert create_model("tiny", 5).out_features == 5
     with pytest.raises(ValueError, match="model: expected an importable package.module:name, got"):
         create_model("my_networks:huge")
+
+
+def test_what_is_infinite_by_design_is_loaded(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    net.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    save_file(net.state_dict(), tmp_path / "sound.safetensors")
+    load_weights(net, tmp_path / "sound.safetensors")
+    net.bias.data[0] = torch.nan
+    save_file(net.state_dict(), tmp_path / "bad.safetensors")
+    with pytest.raises(ValueError, match="expected finite values, got others in bias of"):
+        load_weights(net, tmp_path / "bad.safetensors")
+
+
+def test_the_digest_is_of_values_and_takes_tied_weights() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].weight = net[0].weight
+    before = weights_digest(net)
+    assert before == weights_digest(net)
+    net[0].bias.data[0] += 1e-6
+    assert weights_digest(net) != before
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex", "integer", "meta"])

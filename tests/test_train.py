@@ -676,7 +676,7 @@ def test_a_network_of_a_zoo_sees_its_own_normalization(
 
 
 def test_a_student_alone_needs_no_teacher(tmp_path: Path) -> None:
-    run = distill(tiny(epochs=1), tmp_path / "a", method="baseline", progress=False)
+    run = distill(tiny(epochs=1), tmp_path / "a", method={"baseline": {}}, progress=False)
     assert run.finished
     assert not (tmp_path / "a" / "teacher").exists()
     with pytest.raises(ValueError, match="teacher: kd needs one, got None"):

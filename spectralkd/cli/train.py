@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from spectralkd.cli.signals import terminated
 from spectralkd.cli.values import parse_layouts, parse_options, parse_pairs
 from spectralkd.losses import METHODS, find_method
 from spectralkd.losses.distiller import given
-from spectralkd.losses.options import named_options, own_options
+from spectralkd.losses.options import own_options
 from spectralkd.losses.taps import Resize
 from spectralkd.training import api
 from spectralkd.training.accelerator import is_main_process
@@ -106,27 +107,28 @@ def distill(
     """Distill the teacher of a recipe into its student (Tables 2 and 3)."""
     like = _distillation(settings or {})
     connection = given(
-        layers=parse_pairs(layers) if layers else like["layers"],
-        layout=parse_layouts(layout) if layout else like["layout"],
-        resize=resize or like["resize"],
+        layers=parse_pairs(layers) if layers else None,
+        layout=parse_layouts(layout) if layout else None,
+        resize=resize,
     )
     methods = list(dict.fromkeys(method or [like["method"]]))
     seeds = list(dict.fromkeys(seed or [recipe.seed]))
     options = {name: parse_options(name, option or [], methods) for name in methods}
-    _check_weights(options, chosen)
-    if like["method"] in options:
-        options[like["method"]] = _merged(
-            _without(like["options"], chosen), options[like["method"]]
-        )
+    if (old := like["method"]) in options:
+        options[old] = _merged(_without(old, like["options"], chosen), options[old])
+    for name in _unused(options, chosen):
+        why = f"no method takes it, or --option {name}= goes before"
+        print(f"spectralkd: --{name} is not used: {why}", file=sys.stderr)
     several = len(methods) * len(seeds) > 1
+    # Of several methods, those of logits leave the layers to the others.
+    only = connection if len(methods) == 1 else {}
     students = [
         api.StudentRun(
             replace(recipe, seed=number),
             run / f"{name.replace(':', '.')}-{number}" if several else run,
             name,
             options[name],
-            # Of several methods, those of logits leave the layers to the others.
-            connection if len(methods) == 1 or _reads_maps(name) else {},
+            like["connection"] | connection if _reads_maps(name) else only,
         )
         for number in seeds
         for name in methods
@@ -162,36 +164,35 @@ def _distillation(settings: dict[str, Any]) -> dict[str, Any]:
     options, recipe = settings.get("options", {}), settings.get("recipe", {})
     own = own_options(method, options, recipe, of_recipe=lambda name: find_method(name).of_recipe)
     places = {name: settings.get(name) for name in ("layers", "layout", "resize")}
-    return {"method": method, "options": own, **places}
+    return {"method": method, "options": own, "connection": given(**places)}
 
 
 def _reads_maps(method: str) -> bool:
     return any(find_method(name).reads for name in method.split("+"))
 
 
-def _check_weights(options: Mapping[str, Mapping[str, Any]], chosen: frozenset[str]) -> None:
-    """Refuse a weight of the recipe, such as alpha, that nothing uses or that is given twice.
+def _unused(options: Mapping[str, Mapping[str, Any]], chosen: frozenset[str]) -> list[str]:
+    """Weights of the recipe, such as alpha, that were given and that no method takes from there.
 
     Args:
-        options: given to each method.
+        options: of each method, or of each method of a sum.
         chosen: fields of the recipe that were given.
     """
-    takes = {name: find_method(name).of_recipe for names in options for name in names.split("+")}
-    for name in chosen & {name for kind in METHODS.values() for name in kind.of_recipe}:
-        if not any(name in taken for taken in takes.values()):
-            raise ValueError(f"{name}: expected a method that takes it, got {', '.join(takes)}")
-        for own in options.values():
-            if any(label.rpartition(".")[2] == name for label in named_options(own)):
-                raise ValueError(f"{name}: expected --{name} or --option {name}=, got both")
+    taken = set()
+    for names, own in options.items():
+        for name in names.split("+"):
+            set_apart = own.get(name, {}) if "+" in names else own
+            taken |= set(find_method(name).of_recipe) - set(set_apart)
+    weights = {name for kind in METHODS.values() for name in kind.of_recipe}
+    return sorted((chosen & weights) - taken)
 
 
-def _without(options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Options, or those of a sum's methods, but for some."""
-    return {
-        name: _without(value, names) if isinstance(value, Mapping) else value
-        for name, value in options.items()
-        if name not in names
-    }
+def _without(method: str, options: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Options but for those that a method takes from a recipe by one of these names."""
+    if "+" in method:
+        return {name: _without(name, own, names) for name, own in options.items()}
+    taken = names & set(find_method(method).of_recipe)
+    return {name: value for name, value in options.items() if name not in taken}
 
 
 def _merged(options: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

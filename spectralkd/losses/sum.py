@@ -118,8 +118,14 @@ def make_method(
             f"method: expected a name, an instance of a Method, or options by name, got {method!r}"
         )
     if not isinstance(method, str):
-        parts = {name: dict(own) for name, own in {**method, **options}.items()}
-        return Sum(parts) if len(parts) != 1 else make_method(*next(iter(parts.items())))
+        parts = {**method, **options}
+        if wrong := [name for name, own in parts.items() if not isinstance(own, Mapping)]:
+            raise ValueError(
+                f"method: expected options by method, got {wrong[0]}={parts[wrong[0]]!r}"
+            )
+        if len(parts) == 1:
+            return make_method(*next(iter(parts.items())))
+        return Sum({name: dict(own) for name, own in parts.items()})
     if "+" in method:
         names = method.split("+")
         _check_options(method, options, names)

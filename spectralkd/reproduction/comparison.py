@@ -106,9 +106,11 @@ def maps_table(records: Mapping[str, Record], style: Style = "text") -> str:
     """
     stages = ("group1", "group2", "group3")
     last = {
-        record["config"]["recipe"]["teacher_model"]: record["metrics"][-1]
+        recipe["teacher_model"]: record["metrics"][-1]
         for record in records.values()
-        if record["row"] == "teacher"
+        if (recipe := record["config"].get("recipe"))
+        and record["row"] == "teacher"
+        and recipe["preset"] == "heo"
     }
     rows = []
     for (teacher, student), found in arms(records).items():

@@ -103,7 +103,8 @@ def results_table(paths: Iterable[str | Path], style: Style = "text") -> str:
 
 def _papers(group: Group) -> bool:
     """Whether runs are of the data and the networks of the paper's setup."""
-    others = ("data", "network", "teacher_model", "student_model", "holdout")
+    others = {"data", "image_size", "train_images", "validation_images", "holdout"}
+    others |= {"network", "teacher_model", "student_model"}
     return not any(change.partition("=")[0] in others for change in group.changes)
 
 

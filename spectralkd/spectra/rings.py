@@ -130,12 +130,8 @@ class Rings(nn.Module):
         H·W times the inverse of ``transform``.
         """
         pairs = torch.view_as_complex(gradient.view(len(gradient), self.height, -1, 2))
-        if pairs.device.type == "cuda":
-            size = (self.height, self.width)
-            return torch.fft.irfft2(pairs, s=size, norm="forward")
-        # One dimension after the other: on a CPU, irfft2 would copy its input in between.
-        rows = torch.fft.ifft(pairs, dim=-2, norm="forward")
-        return torch.fft.irfft(rows, n=self.width, norm="forward")
+        inverse = inverse_at_once if pairs.device.type == "cuda" else inverse_in_two
+        return inverse(pairs, self.height, self.width)
 
     def cross_power(self, x: Tensor, y: Tensor) -> Tensor:
         """Cross power of every channel with every other at each ring, summed over images.
@@ -181,6 +177,17 @@ class Rings(nn.Module):
         top = sums[:, : self.height // 2 + 1]
         top = torch.cat([top[:, :1], top[:, 1:middle] + mirrored, top[:, middle:]], 1)
         return top.flatten(1)
+
+
+def inverse_at_once(modes: Tensor, height: int, width: int) -> Tensor:
+    """Maps from modes of the half plane, not normalized."""
+    return torch.fft.irfft2(modes, s=(height, width), norm="forward")
+
+
+def inverse_in_two(modes: Tensor, height: int, width: int) -> Tensor:
+    """The same, one dimension after the other: on a CPU, irfft2 would copy its input in between."""
+    rows = torch.fft.ifft(modes, n=height, dim=-2, norm="forward")
+    return torch.fft.irfft(rows, n=width, norm="forward")
 
 
 @cached

@@ -126,7 +126,8 @@ def distill(
     """
     if not isinstance(method, str):
         options = {**method, **(options or {})}
-        method = "+".join(method)
+        method = "+".join(options)
+        options = options if "+" in method else options[method]
     connection = given(layers=layers, layout=layout, resize=resize)
     student = StudentRun(recipe, run, method, options or {}, connection)
     if teacher is None:

@@ -159,10 +159,15 @@ class Background(widgets.VBox):
         text = html.escape(str(error))
         self._message.value = f'<b role="status">Not measured: {text}</b>' if text else ""
 
-    def close(self) -> None:
-        """Cancel all jobs, and remove the widget."""
+    def rest(self) -> None:
+        """Cancel all jobs and end the thread; another job begins another."""
         self.keep(())
         self._worker.shutdown(wait=False)
+        self._worker = ThreadPoolExecutor(1)  # which has no thread before its first job
+
+    def close(self) -> None:
+        """Cancel all jobs, and remove the widget."""
+        self.rest()
         super().close()
 
     def _finish(

@@ -125,7 +125,7 @@ class SpectrumExplorer(Panel):
         self._observe()
         super().__init__(self._arranged())
         if last and place != name:  # a cell run again; without cells, both go on
-            last.background.close()
+            last.background.rest()
         _latest[place] = self
         self._measure()
 

@@ -109,7 +109,7 @@ class TeacherStudent(Panel):
             ]
         )
         if place in _latest and place != name:  # a cell run again; without cells, both go on
-            _latest[place].background.close()
+            _latest[place].background.rest()
         _latest[place] = self
         self._measure()
 
