@@ -136,12 +136,12 @@ def distill(
     stop = terminated()
     if teacher_run is None:
         api.check_students(students)
-    if teacher_run is None and any(student.made().needs_teacher for student in students):
-        place = Run(run / "teacher")
-        begun = place.config_file.is_file()  # by a command with another seed first
-        first = place.read_config()["recipe"]["seed"] if begun else seeds[0]
-        own = replace(recipe, seed=first)
-        teacher_run = api.train(own, place.path, tracker=tracker, stop=stop).path
+        if any(student.made().needs_teacher for student in students):
+            place = Run(run / "teacher")
+            begun = place.config_file.is_file()  # by a command with another seed first
+            first = place.read_config()["recipe"]["seed"] if begun else seeds[0]
+            own = replace(recipe, seed=first)
+            teacher_run = api.train(own, place.path, tracker=tracker, stop=stop).path
     for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
         _report(made)
 

@@ -113,11 +113,7 @@ def make_method(
         TypeError: none of these.
     """
     options = options or {}
-    if not isinstance(method, str | Mapping):
-        raise TypeError(
-            f"method: expected a name, an instance of a Method, or options by name, got {method!r}"
-        )
-    if not isinstance(method, str):
+    if isinstance(method, Mapping):
         parts = {**method, **options}
         if wrong := [name for name, own in parts.items() if not isinstance(own, Mapping)]:
             raise ValueError(
@@ -126,6 +122,10 @@ def make_method(
         if len(parts) == 1:
             return make_method(*next(iter(parts.items())))
         return Sum({name: dict(own) for name, own in parts.items()})
+    if not isinstance(method, str):
+        raise TypeError(
+            f"method: expected a name, an instance of a Method, or options by name, got {method!r}"
+        )
     if "+" in method:
         names = method.split("+")
         _check_options(method, options, names)

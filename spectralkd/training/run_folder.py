@@ -314,7 +314,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] 
     teacher's digest is compared where both have one.
     """
     old, new = (json.loads(json.dumps(config)) for config in (old, new))
-    if not {*old} & {*new} >= {"teacher_sha256"}:
+    if not ("teacher_sha256" in old and "teacher_sha256" in new):
         free = (*free, "teacher_sha256")
     if isinstance(recipe := old.get("recipe"), dict):
         later = {*new.get("recipe", ())} - {*recipe}

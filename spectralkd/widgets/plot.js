@@ -72,7 +72,8 @@ async function render({ model, el }) {
       const { data, layout } = themed(figure(), inked)
       plot.setAttribute('aria-label', model.get('label'))
       const height = layout.height ?? 450
-      const sized = () => ({ ...layout, width: wide(layout), height: height + below, uirevision: layout.uirevision ?? '-',
+      const sized = () => ({ ...layout, width: wide(layout), height: height + below,
+        uirevision: layout.uirevision ?? '-',
         margin: { ...layout.margin, b: (layout.margin?.b ?? 80) + below } })
       await plotly.react(plot, data, sized(), { displaylogo: false })
       const needs = layout.legend?.orientation === 'h' ? legend() : 0

@@ -249,9 +249,9 @@ class RunPanel(Panel):
             elif name not in self._pace:
                 self._pace[name] = _Pace(time.monotonic(), state.epochs)
         names = tuple(self.found)
-        for button in (self.stop_button, self.resume_button, self.rename_button, self.save_button):
+        of_runs = (self.stop_button, self.resume_button, self.remove_button)
+        for button in (*of_runs, self.rename_button, self.save_button):
             button.disabled = not names
-        self.remove_button.disabled = not names
         if names != self.runs.options:
             new = [name for name in names if name not in self.runs.options]
             ticked = [name for name in self.runs.value if name in names]
