@@ -269,7 +269,7 @@ def seconds_of_a_step(distiller: Distiller, recipe: Recipe, images: ImageArray) 
     """Time of a step of the training loop, in its last epoch; the student is trained in place."""
     with tempfile.TemporaryDirectory() as folder:
         run = fit(distiller, images, images.subset(10), recipe, folder, progress=False)
-        return float(recipe.batch_size / run.read_metrics()[-1]["images_per_second"])
+        return float(recipe.batch_size / run.last_metrics()["images_per_second"])
 
 
 def cpu_has_bf16() -> bool:

@@ -121,7 +121,7 @@ def check_not_lost(name: str, x: Tensor, power: Tensor, *, centered: bool = Fals
         )
 
 
-def nearest(name: str, known: Iterable[str], count: int = 5) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """The known names nearest to ``name``, comma-separated; all of them where none is near."""
     names = list(known)
-    return ", ".join(get_close_matches(name, names, count, cutoff=0.4) or names)
+    return ", ".join(get_close_matches(name, names, 5, cutoff=0.4) or names)

@@ -102,7 +102,7 @@ def test_prediction_holds_for_a_measured_convolution() -> None:
     x = torch.randn(3000, 2, 32, 32, generator=generator, dtype=torch.float64)
     weight = kernels(3, 2, 3, 3, seed=1)
     measured = radial_power(convolve(x, weight)).mean(0)
-    predicted = predict_power(torch.ones(2, 16, dtype=torch.float64), K, [weight])
+    predicted = predict_power(K, torch.ones(2, 16, dtype=torch.float64), [weight])
     # Off the axes a square lattice is not isotropic, hence the tolerance.
     torch.testing.assert_close(predicted, measured, rtol=0.06, atol=0.05)
 
@@ -110,7 +110,7 @@ def test_prediction_holds_for_a_measured_convolution() -> None:
 def test_each_layer_adds_its_own_term_to_the_logarithm() -> None:
     power = 1 / (1 + K[None, :] ** 2)
     layers = [kernels(1, 1, 3, 3, seed=seed) for seed in range(4)]
-    logarithm = predict_power(power, K, layers).log()[0]
+    logarithm = predict_power(K, power, layers).log()[0]
     terms = [power_response(layer[0, 0], K).log() for layer in layers]
     torch.testing.assert_close(logarithm, power.log()[0] + sum(terms))
 
@@ -123,7 +123,7 @@ def test_each_layer_adds_its_own_term_to_the_logarithm() -> None:
         (lambda: power_response(kernels(3, 3), K, method="eq8"), "method: expected one of"),
         (lambda: ring_response(kernels(3, 3), K, average="bessel"), "average: expected one of"),
         (lambda: kernel_transform(kernels(5, 5), 4, 9), "kernel: expected a side of at most 4"),
-        (lambda: predict_power(K[None], K, [kernels(2, 3, 3, 3)]), r"layer 1 to be \(C_out, 1, k"),
+        (lambda: predict_power(K, K[None], [kernels(2, 3, 3, 3)]), r"layer 1 to be \(C_out, 1, k"),
     ],
 )
 def test_bad_input_is_refused(call, says: str) -> None:

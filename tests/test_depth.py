@@ -98,7 +98,22 @@ def test_a_network_without_blocks_is_asked_for_layers() -> None:
 
 def test_blocks_are_drawn_by_ring_and_by_half_diagonal() -> None:
     blocks = depth_profile(create_model("wrn10_1"), [torch.randn(4, 3, 32, 32)])
-    figure = blocks_figure(blocks, "wrn10_1")
+    figure = blocks_figure(blocks, title="wrn10_1")
     assert [trace.name for trace in figure.data[::2]] == list(blocks)
     assert list(figure.data[1].y) == next(iter(blocks.values())).view.log_amplitude.tolist()
     assert figure.data[1].y[0] == 0
+
+
+def test_the_first_ring_of_large_maps_is_on_the_axis() -> None:
+    images = [torch.randn(2, 3, 96, 96)]
+    blocks = depth_profile(create_model("wrn10_1"), images, ["group1"])
+    low, _ = blocks_figure(blocks, title="wrn10_1").layout.xaxis.range
+    assert 10**low < float(blocks["group1"].view.spectrum.frequency[1])
+
+
+def test_a_layer_without_power_has_no_exponent() -> None:
+    model = create_model("wrn10_1")
+    dead = nn.Sequential(model.conv, nn.ReLU(), nn.Threshold(1e9, 0.0))
+    found = depth_profile(dead, [torch.randn(4, 3, 32, 32)], ["0", "2"])
+    assert math.isfinite(found["0"].exponent)
+    assert math.isnan(found["2"].exponent)

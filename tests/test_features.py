@@ -137,6 +137,19 @@ def test_evaluation_reads_the_statistics_asked_for_and_restores_all(statistics) 
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("inner", ["running", "batch"])
+def test_evaluation_within_evaluation_has_the_statistics_it_asks_for(inner) -> None:
+    norm, x = nn.BatchNorm2d(4), torch.randn(8, 4, 8, 8) + 2
+    with evaluation(norm, "batch"):
+        with evaluation(norm, inner):
+            assert float(norm(x).detach().mean()) == pytest.approx(
+                2 * (inner == "running"), abs=0.2
+            )
+        assert float(norm(x).detach().mean()) == pytest.approx(0, abs=1e-5)
+    assert norm.training
+    assert norm.track_running_stats
+
+
 def test_spectra_of_a_data_set_are_those_of_its_maps() -> None:
     model = create_model("wrn10_1")
     x = torch.randn(20, 3, 32, 32)

@@ -118,6 +118,8 @@ def test_what_one_should_know_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert said[1] == f"cifar100 is not in {tmp_path}: it will be downloaded there."
     assert said[2] == "No teacher is given: it is trained first."
     assert cautions(tiny(tmp_path, 1)) == []
+    own = cautions(Launch(tmp_path / "x", get_recipe("c", data="cifar10h:load")))
+    assert not any("downloaded" in words for words in own)
 
 
 def test_a_run_is_started_stopped_resumed_and_ends_as_one_that_was_not(

@@ -99,6 +99,14 @@ def test_unknown_networks_are_refused_with_the_nearest(name: str, says: str) -> 
         create_model(name)
 
 
+def test_a_classifier_has_classes() -> None:
+    for name in ("wrn10_1", "torchvision/resnet18"):
+        with pytest.raises(ValueError, match="num_classes: expected at least 1, got 0"):
+            create_model(name, 0)
+    headless = create_model("timm/resnet18", 0)  # as timm says it
+    assert headless.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 512)
+
+
 def test_a_foreign_network_has_no_table() -> None:
     with pytest.raises(
         TypeError, match="expected a network of create_model, .*; got Linear with None"

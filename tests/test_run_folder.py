@@ -156,6 +156,10 @@ def test_another_configuration_is_refused_by_field(tmp_path: Path) -> None:
         run.claim({"recipe": recipe | {"lr": 0.2}})
     config = run.read_config()
     assert config["made_with"]["torch"] == torch.__version__
+    own = Run(tmp_path / "own")  # an option of a method's that is called as a free field
+    own.claim({"options": {"root": 1}, "recipe": recipe}, free=("root",))
+    with pytest.raises(ValueError, match=r"\(options.root was 1, now 2\)"):
+        own.claim({"options": {"root": 2}, "recipe": recipe}, free=("root",))
 
 
 def test_a_run_of_an_older_version_is_the_same_where_new_fields_have_their_defaults(

@@ -229,12 +229,12 @@ def test_short_stretches_add_up(
         run_study("short", minutes, **places, **settings, stop=lambda: next(asked) > steps)
         return said
 
-    state = study_state("short", tmp_path / "a/runs", tmp_path / "a/results")
+    state = study_state("short", runs=tmp_path / "a/runs", results=tmp_path / "a/results")
     assert [s.status for s in state] == ["missing", "waiting", "waiting"]
     assert "stopped; the same command resumes it" in work("a", 10, steps=3)[-1]
     for _ in range(60):
         work("a", 1 / 60)  # a second each
-        state = study_state("short", tmp_path / "a/runs", tmp_path / "a/results")
+        state = study_state("short", runs=tmp_path / "a/runs", results=tmp_path / "a/results")
         if all(s.status == "recorded" for s in state):
             break
     assert all(s.status == "recorded" for s in state)
@@ -280,7 +280,9 @@ def test_a_loss_that_is_not_finite_holds_up_no_other_run(
     run_study(*("short", 10), runs=tmp_path, results=tmp_path, progress=False, report=said.append)
     assert "wild: epoch 1 of phase 'train'" in said[0]
     assert read_records("short", tmp_path / "records").keys() >= {"tame", "next"}
-    assert [s.status for s in study_state("short", tmp_path, tmp_path)][1:] == ["recorded"] * 2
+    assert [s.status for s in study_state("short", runs=tmp_path, results=tmp_path)][1:] == [
+        "recorded"
+    ] * 2
 
 
 @pytest.fixture
@@ -304,7 +306,7 @@ def test_a_job_that_another_study_works_on_holds_up_no_other(
 ) -> None:
     with locked(tmp_path / "long"):
         run_study("short", 10, **two_jobs)
-    states = study_state("short", tmp_path, tmp_path)
+    states = study_state("short", runs=tmp_path, results=tmp_path)
     assert [s.status for s in states] == ["recorded", "missing"]
 
 
@@ -312,7 +314,7 @@ def test_a_stop_leaves_the_records_of_what_is_finished(
     tmp_path: Path, two_jobs: dict[str, Any]
 ) -> None:
     run_study("short", 10, **two_jobs, stop=lambda: Run(tmp_path / "short").finished)
-    states = study_state("short", tmp_path, tmp_path)
+    states = study_state("short", runs=tmp_path, results=tmp_path)
     assert [(s.status, s.epochs, s.job.epochs) for s in states] == [
         ("recorded", 1, 1),
         ("unfinished", 1, 6),

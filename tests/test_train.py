@@ -402,6 +402,10 @@ def test_exponents_of_networks_with_small_maps_or_without_stages() -> None:
     assert found.keys() == {"group1", "group2", "group3"}
     assert found["group3"] is None  # 2×2 pixels
     assert stage_exponents(torch.nn.Flatten(), small) == {}
+    dead = create_model("wrn10_1", 15)
+    for parameter in dead.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert set(stage_exponents(dead, small).values()) == {None}
 
 
 FAKE_TRACKER = """
@@ -676,6 +680,8 @@ def test_a_network_of_a_zoo_sees_its_own_normalization(
 
 
 def test_a_student_alone_needs_no_teacher(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="method: expected one of .*, got ''"):
+        distill(tiny(), tmp_path / "a", method={})
     run = distill(tiny(epochs=1), tmp_path / "a", method={"baseline": {}}, progress=False)
     assert run.finished
     assert not (tmp_path / "a" / "teacher").exists()

@@ -355,9 +355,14 @@ def test_networks_of_the_zoos_show_their_layouts(name: str, layer: str, shown: s
 
 
 def test_images_that_a_network_does_not_take_are_refused_on_the_panel(photos: ImageArray) -> None:
-    shown = SpectrumExplorer({"vit": create_model("timm/vit_tiny_patch16_224")}, photos, name="h")
+    large = load_data("photos", image_size=224).subset(4)
+    vit = {"vit": create_model("timm/vit_tiny_patch16_224")}
+    shown = SpectrumExplorer(vit, {"photos": photos, "large": large}, images=4, name="h")
     assert "that VisionTransformer takes, got (3, 32, 32)" in shown.background.error
     assert list(shown.spectra) == ["images"]
+    for place in ("large", "photos", "large"):  # the second time, nothing is left to measure
+        shown.controls["data"].value = place
+        assert bool(shown.background.error) == (place == "photos")
 
 
 def test_explorer_refuses_nothing_to_show(photos: ImageArray) -> None:

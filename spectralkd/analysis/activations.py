@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from spectralkd.data.images import ImageData
+from spectralkd.data.images import ImageData, first_image
 from spectralkd.models import model_stages, stage_outputs
 from spectralkd.models.features import Batch, Statistics
 from spectralkd.models.layout import Layouts, find_layouts, read_maps
 from spectralkd.spectra.power import RadialPowerSpectrum, Ring, Spectrum, Window
-from spectralkd.spectra.powerlaw import PowerLaw, fit_power_law
+from spectralkd.spectra.powerlaw import BAND, PowerLaw, fit_power_law
 from spectralkd.spectra.rings import ring_frequencies
 
 SPECTRUM_IMAGES = 500
@@ -124,7 +124,7 @@ def figure_spectra(
         TypeError: as ``activation_spectra``; ``layers`` is omitted and the network has no stages.
     """
     names = [stage.output for stage in model_stages(model)] if layers is None else layers
-    ((image, _),) = data.subset(1).batches(1)
+    image = first_image(data)
     frequency = ring_frequencies(*image.shape[-2:])
     if band is not None:
         fit_power_law(frequency, torch.ones_like(frequency), band=band)
@@ -152,7 +152,7 @@ def figure_spectra(
 
 
 def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None]:
-    """Exponent of each stage's output in the paper's convention; None where a map is too small.
+    """Exponent of each stage's output in the paper's convention; None as in ``fit_or_none``.
 
     |k| × ring-mean power over [1/8, 1/2) cycles/pixel, batch statistics, 500 images. Empty for a
     network without stages.
@@ -161,7 +161,7 @@ def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None
     exponents: dict[str, float | None] = dict.fromkeys(outputs)
     if not outputs:
         return exponents
-    ((image, _),) = data.subset(1).batches(1)
+    image = first_image(data)
     known = find_layouts(model, image, outputs, least=1)
     large = [name for name in outputs if min(known[name].shape[1:]) >= 4]
     if large:
@@ -175,9 +175,10 @@ def stage_exponents(model: nn.Module, data: ImageData) -> dict[str, float | None
     return exponents
 
 
-def fit_or_none(spectrum: Spectrum, band: tuple[float, float] = (1 / 8, 1 / 2)) -> PowerLaw | None:
-    """The power law, or None if the maps are so small that the band holds fewer than 3 rings."""
+def fit_or_none(spectrum: Spectrum, band: tuple[float, float] = BAND) -> PowerLaw | None:
+    """The power law, or None if the band holds fewer than 3 rings, or one without power."""
     k = spectrum.frequency
-    if ((k >= band[0]) & (k < band[1]) & (k > 0)).sum() < 3:
+    power = spectrum.power[(k >= band[0]) & (k < band[1]) & (k > 0)]
+    if len(power) < 3 or (power == 0).any():
         return None
     return fit_power_law(k, spectrum.power, band=band)

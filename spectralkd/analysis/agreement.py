@@ -27,7 +27,7 @@ from spectralkd.models.features import (
     record,
 )
 from spectralkd.models.layout import Layouts
-from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
+from spectralkd.spectra.rings import cached_rings, ring_frequencies, ring_modes
 
 
 class StageAgreement(NamedTuple):
@@ -85,7 +85,7 @@ def stage_agreement(
     Raises:
         TypeError: ``layers`` is omitted and a network has no stages.
         ValueError: an unknown layer, ``reads``, ``resize`` or ``statistics``; an empty data set;
-            the numbers of stages differ; a layer gives no maps.
+            the numbers of stages differ; a layer gives no maps, or maps below 4×4 pixels.
     """
     check_choice("reads", reads, StageMap)
     pairs = paired_layers((teacher, student), reads, layers)
@@ -105,8 +105,11 @@ def stage_agreement(
             for model in (teacher, student):
                 model(images.to(model_device(model), non_blocking=True))
             maps = zip(read[0].maps(teacher_maps), read[1].maps(student_maps), strict=True)
-            for (t, s), stage in zip(maps, sums, strict=True):
-                stage.add(t, s)
+            for name, (t, s), stage in zip(names, maps, sums, strict=True):
+                try:
+                    stage.add(t, s)
+                except ValueError as error:
+                    raise ValueError(f"layer {name!r}: {error}") from error
     return {name: stage.agreement() for name, stage in zip(names, sums, strict=True)}
 
 
@@ -117,8 +120,8 @@ class _CrossPower:
 
     def add(self, teacher: Tensor, student: Tensor) -> None:
         if self.images == 0:
-            self.size = teacher.shape[-2:]
-            self.rings = Rings(*self.size).to(teacher.device, torch.float32)
+            self.size = height, width = teacher.shape[-2:]
+            self.rings = cached_rings(height, width, torch.float32, teacher.device)
             self.tt = self.ts = self.ss = torch.zeros((), dtype=torch.float64)
         ft, fs = (
             self.rings.transform(maps.float().flatten(0, 1)).unflatten(0, maps.shape[:2])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spectralkd.checks import check_choice
-from spectralkd.spectra.power import Ring, Spectrum
-from spectralkd.spectra.powerlaw import fit_power_law
+from spectralkd.spectra.power import Spectrum
+from spectralkd.spectra.powerlaw import BAND, fit_power_law
 
 LEAST_RINGS = 3
 
@@ -33,12 +32,11 @@ def band_grid(spectrum: Spectrum) -> Tensor:
 
 
 def bootstrap_exponents(
-    power: Tensor,
     frequency: Tensor,
+    power: Tensor,
     *,
     groups: Tensor | None = None,
-    ring: Ring = "jacobian",
-    band: tuple[float, float] = (1 / 8, 1 / 2),
+    band: tuple[float, float] = BAND,
     samples: int = 200,
     seed: int = 0,
 ) -> Tensor:
@@ -48,11 +46,10 @@ def bootstrap_exponents(
     is the scatter of rings about the line.
 
     Args:
-        power: (N, R) ring means of each image.
         frequency: (R,) in cycles/pixel.
+        power: (N, R) of each image.
         groups: (N,) int64, images that are not independent of one another, such as crops of one
             photograph: whole groups are drawn. Default: each image by itself.
-        ring: reduction of the exponent.
         band: in cycles/pixel.
         samples: number of draws.
         seed: of the draws.
@@ -61,10 +58,9 @@ def bootstrap_exponents(
         (samples,) float64.
 
     Raises:
-        ValueError: an unknown ring; shapes that do not agree; a single group or image; the
-            band holds fewer than 3 rings.
+        ValueError: shapes that do not agree; a single group or image; the band holds fewer than
+            3 rings.
     """
-    check_choice("ring", ring, Ring)
     if power.ndim != 2 or power.shape[1:] != frequency.shape:
         raise ValueError(
             f"power: expected (N, R) with R = {len(frequency)} frequencies, got "
@@ -83,6 +79,5 @@ def bootstrap_exponents(
     ones = torch.ones_like(drawn, dtype=torch.float64)
     weight = torch.zeros_like(ones).scatter_add_(1, drawn, ones)  # how often each was drawn
     means = (weight @ sums) / (weight @ images)[:, None]
-    scale = frequency if ring == "jacobian" else torch.ones_like(frequency)
-    fits = [fit_power_law(frequency, mean * scale, band=band).exponent for mean in means]
+    fits = [fit_power_law(frequency, mean, band=band).exponent for mean in means]
     return torch.tensor(fits, dtype=torch.float64)

@@ -21,7 +21,7 @@ from spectralkd.losses.spectral import Spectral, plain_terms
 from spectralkd.losses.ufd import UFD, decoupled_errors
 from spectralkd.losses.wavelet import high_band_error
 from spectralkd.spectra.power import radial_power
-from spectralkd.spectra.rings import Rings
+from spectralkd.spectra.rings import cached_rings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,7 +42,8 @@ def ufd(teacher: Tensor, student: Tensor) -> Tensor:
 
 def spectral_terms(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
     """L_L1 of Eq. 10 over the number of elements, and L_CPS of Eq. 8."""
-    rings = Rings(*teacher.shape[-2:]).to(teacher)
+    height, width = teacher.shape[-2:]
+    rings = cached_rings(height, width, teacher.dtype, teacher.device)
     l1, cps = plain_terms(teacher, student, rings, Spectral.eps)
     return l1 / teacher.numel(), cps
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spectralkd.checks import check_maps
 from spectralkd.spectra.power import power_plane
-from spectralkd.spectra.powerlaw import fit_power_law
+from spectralkd.spectra.powerlaw import BAND, fit_power_law
 from spectralkd.spectra.rings import Rings, ring_frequencies, ring_modes
 
 
@@ -32,7 +32,7 @@ class Convention(NamedTuple):
 
 
 @torch.no_grad()
-def conventions(maps: Tensor, *, band: tuple[float, float] = (1 / 8, 1 / 2)) -> list[Convention]:
+def conventions(maps: Tensor, *, band: tuple[float, float] = BAND) -> list[Convention]:
     """The spectrum of maps by each definition, for comparing figures of different authors.
 
     Args:
@@ -44,14 +44,14 @@ def conventions(maps: Tensor, *, band: tuple[float, float] = (1 / 8, 1 / 2)) -> 
     """
     check_maps("maps", maps)
     height, width = maps.shape[-2:]
-    plane = power_plane(maps.reshape(-1, height, width)).double()
+    plane = power_plane(maps.reshape(-1, height, width)).double().cpu()
     rings = Rings(height, width)
     shifted = torch.fft.ifftshift(plane, (-2, -1))[..., : width // 2 + 1].flatten(1)
     index, weight = rings.index[::2], rings.weight[::2] * height * width
 
     def ring_mean(values: Tensor) -> Tensor:
         sums = torch.zeros(rings.count + 1, dtype=torch.float64)
-        return sums.index_add(0, index, values.cpu() * weight)[: rings.count]
+        return sums.index_add(0, index, values * weight)[: rings.count]
 
     def fitted(name: str, definition: str, frequency: Tensor, value: Tensor) -> Convention:
         exponent = fit_power_law(frequency, value, band=band).exponent

@@ -15,6 +15,7 @@ from spectralkd.analysis.layers import LayerView, layer_views
 from spectralkd.models.features import Batch, Statistics
 from spectralkd.models.layout import Layouts, MapLayer, find_layouts, map_layers
 from spectralkd.spectra.correlation import correlation_length
+from spectralkd.spectra.powerlaw import BAND
 
 HIGH = 1 / 4  # cycles/pixel: half the Nyquist frequency
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -26,8 +27,8 @@ class BlockProfile(NamedTuple):
     Attributes:
         layer: how its output is maps; ``layer.stride`` is image pixels for one of its own.
         view: its spectrum, plane of frequencies, Δ log amplitude and correlation.
-        exponent: of the ring-mean power over the band; NaN with fewer than 3 rings in it. A power
-            law has the same exponent in its own and in image pixels.
+        exponent: of the ring-mean power over the band; NaN with fewer than 3 rings in it, or
+            one without power. A power law has the same exponent in its own and in image pixels.
         stderr: standard error of the exponent.
         high_share: share of the power beyond the mean at |k| >= 1/4 cycles/pixel of its own, over
             the whole plane of frequencies. White noise has 0.80 (1 - π/16 of the plane) in large
@@ -50,7 +51,7 @@ def depth_profile(
     batches: Iterable[Batch],
     layers: Sequence[str] | None = None,
     *,
-    band: tuple[float, float] = (1 / 8, 1 / 2),
+    band: tuple[float, float] = BAND,
     layout: Layouts = None,
     statistics: Statistics = "running",
     progress: bool = True,

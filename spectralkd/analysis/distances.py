@@ -17,7 +17,7 @@ from spectralkd.checks import check_maps
 from spectralkd.losses import overhaul
 from spectralkd.losses.spectral import cross_power_dissimilarity, spectral_l1
 from spectralkd.spectra.correlation import ring_correlation
-from spectralkd.spectra.rings import Rings, ring_frequencies
+from spectralkd.spectra.rings import cached_rings, ring_frequencies
 
 
 class Distances(NamedTuple):
@@ -136,7 +136,7 @@ def compare(teacher: Tensor, student: Tensor, *, margin: float) -> Distances:
     check_maps("teacher", teacher)
     target = _target(teacher, student, margin)
     height, width = target.shape[-2:]
-    rings = Rings(height, width).to(target)
+    rings = cached_rings(height, width, target.dtype, target.device)
     ft, fs = (rings.transform(m.reshape(-1, height, width)) for m in (target, student))
     count = target.numel()
     return Distances(

@@ -27,7 +27,7 @@ def gradient_norms(
         By term and by the student's layer: those that the method reads, or, if it reads logits
         alone, the outputs of the network's stages. Empty for a network without stages.
     """
-    layers = distiller.layers[-1] or stage_outputs(distiller.student)
+    layers = distiller.tapped[-1] or stage_outputs(distiller.student)
     if not layers:
         return {}
     device = model_device(distiller.student)

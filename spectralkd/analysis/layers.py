@@ -100,7 +100,7 @@ class _Sums:
         correlation = each.mean(1).sum(0).double().cpu()
         if self.count == 0:
             self.plane = self.correlation = self.log_amplitude = plane.new_zeros(())
-            self.maps = maps[0, :SHOWN_MAPS].cpu()
+            self.maps = maps[0, :SHOWN_MAPS].clone().cpu()  # a view would keep the batch
         self.plane, self.correlation = self.plane + plane, self.correlation + correlation
         self.log_amplitude = self.log_amplitude + log_amplitude
         self.count += len(maps)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from spectralkd.checks import check_choice, check_size
-from spectralkd.data.images import ImageData, normalized
+from spectralkd.data.images import ImageData, first_image, normalized
 from spectralkd.models.features import Statistics, altered, evaluation, model_device
 from spectralkd.models.layout import Layout, MapLayer, find_layouts
 from spectralkd.spectra.rings import at_least_float32, cached_rings, ring_frequencies
@@ -21,13 +21,13 @@ Reference = Literal["labels", "clean"]
 
 
 class FourierSensitivity(NamedTuple):
-    """Errors under noise of single frequencies; 2M + 1 frequencies along each axis.
+    """Errors under noise of single frequencies: V of them vertically, H horizontally.
 
     Attributes:
-        vertical, horizontal: (2M + 1,) cycles/pixel, zero at element M.
-        error: (2M + 1, 2M + 1) percent of images, rows vertical. A real image holds k and -k
+        vertical, horizontal: (V,) and (H,) cycles/pixel, zero in the middle.
+        error: (V, H) percent of images, rows vertical. A real image holds k and -k
             alike, so the map is symmetric about its center.
-        loss: (2M + 1, 2M + 1) cross-entropy in nats.
+        loss: (V, H) cross-entropy in nats.
         clean_error, clean_loss: without noise.
         amplitude: root mean square of the noise, of pixels in [0, 1].
     """
@@ -108,7 +108,7 @@ def fourier_sensitivity(
         raise ValueError(f"amplitude: expected a positive number, got {amplitude}")
     if frequencies < 1:
         raise ValueError(f"frequencies: expected at least 1, got {frequencies}")
-    ((image, _),) = data.subset(1).batches(1)
+    image = first_image(data)
     height, width = image.shape[-2:]
     check_size(height, width)
     rows, columns = (_spaced(size, frequencies) for size in (height, width))
@@ -176,7 +176,7 @@ def ring_scrambling(
         ValueError: an unknown layer or reference, a layer without maps, no image.
     """
     check_choice("reference", reference, Reference)
-    ((image, _),) = data.subset(1).batches(1)
+    image = first_image(data)
     maps = find_layouts(model, image, [layer], layout)[layer]
     device = model_device(model)
     frequency = ring_frequencies(maps.height, maps.width)[1:]

@@ -10,11 +10,11 @@ from torch import nn
 from spectralkd.analysis.activations import figure_spectra, fit_or_none
 from spectralkd.analysis.aliasing import Aliasing, aliasing
 from spectralkd.analysis.depth import BlockProfile, block_layers, depth_profile
-from spectralkd.data.images import ImageData
+from spectralkd.data.images import ImageData, first_image
 from spectralkd.models.features import Statistics
 from spectralkd.models.layout import Layouts
 from spectralkd.spectra.power import Ring, Spectrum, Window
-from spectralkd.spectra.powerlaw import PowerLaw
+from spectralkd.spectra.powerlaw import BAND, PowerLaw
 
 
 class Survey(NamedTuple):
@@ -22,7 +22,7 @@ class Survey(NamedTuple):
 
     Attributes:
         spectra: as ``figure_spectra``.
-        fits: their power laws over ``band``; None with fewer than three rings in it.
+        fits: their power laws over ``band``; None as in ``fit_or_none``.
         blocks: as ``depth_profile``; empty for a network without repeated blocks.
         folded: as ``aliasing``.
         band: in cycles/pixel.
@@ -54,7 +54,7 @@ def survey(
     layout: Layouts = None,
     statistics: Statistics = "batch",
     batch_size: int = 100,
-    band: tuple[float, float] = (1 / 8, 1 / 2),
+    band: tuple[float, float] = BAND,
     progress: bool = True,
 ) -> Survey:
     """Measure a network in three passes: stages, blocks, downsampling layers.
@@ -79,7 +79,7 @@ def survey(
         band=band,
         progress=progress,
     )
-    ((image, _),) = data.subset(1).batches(1)
+    image = first_image(data)
     names = block_layers(model, image)
     blocks = {}
     if names:
@@ -108,7 +108,7 @@ def _exponents(found: Survey) -> Table:
     for name, spectrum in found.spectra.items():
         fit, rings = found.fits[name], str(len(spectrum.frequency))
         if fit is None:
-            rows.append((name, rings, "fewer than 3 rings in the band", "–"))
+            rows.append((name, rings, "under 3 rings in the band, or no power", "–"))
         else:
             exponent = f"{fit.exponent:.3f} ± {fit.stderr:.3f}"
             rows.append((name, rings, exponent, f"{fit.r_squared:.3f}"))

@@ -19,7 +19,7 @@ from spectralkd.models import create_model
 from spectralkd.models.features import Statistics, check_layers
 from spectralkd.models.weights import load_weights
 from spectralkd.spectra.power import Ring, Window
-from spectralkd.spectra.powerlaw import check_band
+from spectralkd.spectra.powerlaw import BAND, check_band
 
 
 def spectra(
@@ -74,7 +74,7 @@ def spectra(
     window: Annotated[Window, typer.Option(help="Taper of each map.")] = "none",
     band: Annotated[
         tuple[float, float], typer.Option(help="Frequencies of the fit, in cycles/pixel.")
-    ] = (1 / 8, 1 / 2),
+    ] = BAND,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 100,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Random seed of untrained weights.")

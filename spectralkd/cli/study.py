@@ -52,7 +52,7 @@ def study(
             only=only,
             stop=terminated(),
         )
-    states = study_state(chosen, runs, results, only=only)
+    states = study_state(chosen, runs=runs, results=results, only=only)
     rows = [(s.job.name, str(s.job.step), s.status, _epochs(s)) for s in states]
     print(format_table(("run", "step", "state", "epochs"), rows))
     counts = ", ".join(

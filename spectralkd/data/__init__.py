@@ -14,17 +14,15 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from spectralkd.checks import check_choice
 from spectralkd.data.cifar import cifar
 from spectralkd.data.folder import image_folder
-from spectralkd.data.images import ImageData
+from spectralkd.data.images import ImageData, Split
 from spectralkd.data.photos import hard_photos, photos
 from spectralkd.data.tiny_imagenet import tiny_imagenet
 from spectralkd.registry import find
-
-Split = Literal["train", "validation"]
 
 # Functions of ``split``, ``root`` and ``image_size``, or of some of them by these names.
 DATASETS: dict[str, Callable[..., ImageData]] = {
@@ -55,7 +53,8 @@ def load_data(
             environment variable ``SPECTRALKD_DATA``, or ``~/.cache/spectralkd``).
             ``tiny-imagenet``: the folder ``tiny-imagenet-200`` or the one that holds it; only the
             default gets it where it is missing. ``imagefolder``: a folder with ``train`` and
-            ``val`` folders of one folder a class, or with one folder a class, or with images only.
+            ``val`` (or ``validation``, or ``test``) folders of one folder a class, or with one
+            folder a class, or with images only.
         image_size: side of the images in pixels: to which ``imagefolder`` (default 224) and
             ``tiny-imagenet`` (default 64) scale and cut theirs, or of the crops of ``photos``
             (default 32, 8 to 437). CIFAR and ``photos-hard`` take none, and

@@ -15,13 +15,13 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from spectralkd.data.folder import data_place
-from spectralkd.data.images import CIFAR_MEAN, CIFAR_STD, ImageArray
+from spectralkd.data.images import CIFAR_MEAN, CIFAR_STD, ImageArray, Split
 
 # Data set repositories of the Hugging Face Hub that hold the original archives.
 HUB = {"cifar10": "liangnanying/cifar-10-python", "cifar100": "nakroy/cifar100-python"}
 
 
-def cifar(name: str, split: str, root: str | Path | None = None) -> ImageArray:
+def cifar(name: str, split: Split, root: str | Path | None = None) -> ImageArray:
     """CIFAR-10 or CIFAR-100 in memory; arguments and errors as ``load_data``."""
     folder = cifar_folder(name, root)
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]

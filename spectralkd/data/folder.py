@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torchvision import datasets
 
-from spectralkd.data.images import ImageFiles
+from spectralkd.data.images import ImageFiles, Split
 
 
 def data_place(root: str | Path | None) -> Path:
@@ -18,7 +18,7 @@ def data_place(root: str | Path | None) -> Path:
     return Path(root or default)
 
 
-def image_folder(split: str, root: str | Path | None, image_size: int = 224) -> ImageFiles:
+def image_folder(split: Split, root: str | Path | None, image_size: int = 224) -> ImageFiles:
     """A folder of image files; arguments and errors as ``load_data``.
 
     A file that is not a readable image raises a ValueError with its path when it is read.
@@ -33,7 +33,7 @@ def image_folder(split: str, root: str | Path | None, image_size: int = 224) -> 
     return ImageFiles(dataset, image_size, tuple(dataset.classes))
 
 
-def _split(root: Path, split: str) -> Path:
+def _split(root: Path, split: Split) -> Path:
     """The folder of a split, whose classes are those of the other one; the root without splits.
 
     Raises:

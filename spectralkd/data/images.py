@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 Batch = tuple[Tensor, Tensor]
+Split = Literal["train", "validation"]
 
 # Those of the reference code for CIFAR-100 (they are CIFAR-10's); torchvision's for ImageNet.
 CIFAR_MEAN, CIFAR_STD = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63 / 255, 62.1 / 255, 66.7 / 255)
@@ -215,6 +216,18 @@ def suited(data: ImageData, model: nn.Module, image_size: int | None = None) -> 
         image_shape: Any = model.image_shape
         data = replace(data, image_size=image_size or image_shape[-1])
     return replace(data, mean=tuple(mean), std=tuple(std))
+
+
+def first_image(data: ImageData) -> Tensor:
+    """The first image as a batch, (1, 3, H, W), normalized.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not len(data):
+        raise ValueError("data: expected at least one image, got none")
+    images, _ = next(iter(data.subset(1).batches(1)))
+    return images
 
 
 def _spread(total: int, count: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spectralkd.data.images import ImageArray
+from spectralkd.data.images import ImageArray, Split
 
 # Mean and standard deviation of the 32×32 training crops, by channel (the tests measure them
 # again); larger crops, which are close to them, are normalized by the same.
@@ -50,7 +50,7 @@ def photographs() -> dict[str, Tensor]:
     return {name.split(".")[0]: _pixels(Image.open(folder / name)) for name in PHOTOS}
 
 
-def photos(split: str = "validation", image_size: int = 32) -> ImageArray:
+def photos(split: Split = "validation", image_size: int = 32) -> ImageArray:
     """Square crops of ``photographs``, labelled by photograph; no download, always the same.
 
     Each photograph is reduced by a whole factor to a short side of about 170 pixels, or of 170/32
@@ -99,7 +99,7 @@ def photos(split: str = "validation", image_size: int = 32) -> ImageArray:
     )
 
 
-def hard_photos(split: str = "validation") -> ImageArray:
+def hard_photos(split: Split = "validation") -> ImageArray:
     """The 32×32 crops of ``photos`` made hard to tell apart; always the same.
 
     Each crop is made gray, given a contrast (times e^(0.5 n), n standard normal), a brightness

@@ -10,14 +10,14 @@ from torch.utils.data import Dataset
 from torchvision.datasets.utils import download_and_extract_archive
 
 from spectralkd.data.folder import data_place, open_image
-from spectralkd.data.images import ImageFiles
+from spectralkd.data.images import ImageFiles, Split
 
 FOLDER = "tiny-imagenet-200"
 URL = f"http://cs231n.stanford.edu/{FOLDER}.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
 
-def tiny_imagenet(split: str, root: str | Path | None = None, image_size: int = 64) -> ImageFiles:
+def tiny_imagenet(split: Split, root: str | Path | None = None, image_size: int = 64) -> ImageFiles:
     """Tiny ImageNet, or any part of its classes; arguments and errors as ``load_data``.
 
     Training images lie in ``train/<wnid>/images`` or ``train/<wnid>``, validation images in

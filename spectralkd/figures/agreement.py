@@ -13,8 +13,8 @@ from spectralkd.figures.style import frequency_axis, layout, look, slots
 
 def agreement_figure(
     students: Mapping[str, Mapping[str, StageAgreement]],
-    title: str | None = None,
     *,
+    title: str | None = None,
     ceiling: bool = True,
     colors: Mapping[str, int] | None = None,
 ) -> go.Figure:

@@ -22,7 +22,7 @@ _PANELS = (
 
 
 def depth_figure(
-    networks: Mapping[str, Mapping[str, BlockProfile]], title: str | None = None
+    networks: Mapping[str, Mapping[str, BlockProfile]], *, title: str | None = None
 ) -> go.Figure:
     """Exponent, high-frequency share and correlation lengths of every block against depth.
 
@@ -65,8 +65,8 @@ def depth_figure(
 def exponents_figure(
     fits: Mapping[str, Mapping[str, PowerLaw]],
     layers: Sequence[str],
-    title: str | None = None,
     *,
+    title: str | None = None,
     label: str = "exponent",
 ) -> go.Figure:
     """Exponents of layers in the order in which they run; a dash for each set of weights.
@@ -108,7 +108,7 @@ def exponents_figure(
     return figure.update_layout(legend_y=-0.3)
 
 
-def blocks_figure(blocks: Mapping[str, BlockProfile], title: str | None = None) -> go.Figure:
+def blocks_figure(blocks: Mapping[str, BlockProfile], *, title: str | None = None) -> go.Figure:
     """The spectrum of every block: its ring mean, and the Δ log amplitude of Park & Kim.
 
     Args:

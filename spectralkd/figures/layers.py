@@ -27,7 +27,7 @@ def layer_figure(view: LayerView, name: str) -> go.Figure:
     )
     low, high = view.maps.amin((1, 2), keepdim=True), view.maps.amax((1, 2), keepdim=True)
     grays = (view.maps - low) / (high - low).clamp_min(1e-12)
-    sheet = make_grid(grays[:12, None], 4, padding=1, pad_value=torch.nan)[0]
+    sheet = make_grid(grays[:, None], 4, padding=1, pad_value=torch.nan)[0]
     figure.add_trace(go.Heatmap(z=sheet.numpy(), colorscale="Greys_r", showscale=False), 1, 1)
     height, width = view.plane.shape
     figure.add_trace(

@@ -13,7 +13,11 @@ from spectralkd.training.meter import FIELDS
 
 
 def curves_figure(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str, label: str, title: str | None = None
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    key: str,
+    label: str,
+    *,
+    title: str | None = None,
 ) -> go.Figure:
     """One metric of several runs against the epoch.
 
@@ -86,8 +90,8 @@ def errors_figure(errors: Mapping[str, Sequence[float]], seeds: Sequence[int]) -
 
 def runs_figure(
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    title: str | None = None,
     *,
+    title: str | None = None,
     colors: Mapping[str, int] | None = None,
 ) -> go.Figure:
     """Error, weighted loss terms and exponents: a color a run, a dash a term or stage.

@@ -15,8 +15,7 @@ _MEAN, _SEED = COLORS[0], COLORS[6]
 def differences_figure(
     arms: Mapping[str, Mapping[int, float]],
     reference: str,
-    label: str = "top-1 error",
-    unit: str = "percentage points",
+    *,
     title: str | None = None,
 ) -> go.Figure:
     """Each arm minus one of them, over the seeds that both have.
@@ -29,7 +28,6 @@ def differences_figure(
             ``reproduction.comparison.last_errors``. Arms without a seed of the reference's are
             left out.
         reference: the arm that is subtracted.
-        label, unit: of the values.
         title: above the figure; default: none.
 
     Raises:
@@ -79,7 +77,7 @@ def differences_figure(
         )
     )
     figure.add_vline(x=0, line={"color": _SEED, "dash": "dash", "width": 1})
-    figure.update_xaxes(title=f"{label} minus that of {reference} ({unit})")
+    figure.update_xaxes(title=f"top-1 error minus that of {reference} (percentage points)")
     figure.update_yaxes(automargin=True)
     figure.update_layout(**layout(title))
     return figure.update_layout(height=200 + 40 * len(order), legend_y=-75 / (40 * len(order)))

@@ -19,8 +19,8 @@ _LABELS = {"error": "error (%)", "loss": "rise of the loss (nats)"}
 
 def sensitivity_figure(
     networks: Mapping[str, FourierSensitivity],
-    title: str | None = None,
     *,
+    title: str | None = None,
     value: Value = "error",
 ) -> go.Figure:
     """Errors under noise of each frequency, one heat map a network, with one scale of colors.
@@ -71,8 +71,8 @@ def sensitivity_figure(
 
 def scrambling_figure(
     layers: Mapping[str, RingScrambling],
-    title: str | None = None,
     *,
+    title: str | None = None,
     value: Value = "error",
 ) -> go.Figure:
     """Error or loss against the ring whose phases are random, one curve a layer.

@@ -14,8 +14,11 @@ import plotly.graph_objects as go
 # and without yellow, which is too pale on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("solid", "dash", "dot", "dashdot")
-# As many as colors: two that gray print makes alike still differ.
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down")
+# Two that gray print makes alike still differ; with 9 beside 7 colors, so do the first 63 pairs.
+SYMBOLS = (
+    *("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross"),
+    "hexagon",
+)
 
 # Methods keep their colors from figure to figure.
 _METHODS = ("overhaul", "spectral", "at", "fitnets", "kd", "jacobian", "baseline", "ft", "ab")
@@ -86,10 +89,10 @@ def power_axis(figure: go.Figure, values: Iterable[float], **place: Any) -> None
 
 def frequency_axis(figure: go.Figure) -> None:
     """|k| from 1/40 to beyond 1/2; for larger maps, the lower end is halved as often as needed."""
-    drawn = (trace.x for trace in figure.data if trace.x is not None and len(trace.x))
-    smallest = min((min(x) for x in drawn), default=1.0)
+    drawn = (trace.x for trace in figure.data if trace.x is not None)
+    smallest = min((k for x in drawn for k in x if k > 0), default=1.0)
     low = 1 / 40
-    while low > smallest > 0:
+    while low > smallest:
         low /= 2
     ticks = [2.0**-n for n in range(9, 0, -1)]
     figure.update_xaxes(

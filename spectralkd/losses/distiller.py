@@ -59,6 +59,9 @@ class Distiller(nn.Module):
         options: the method's own arguments, where it is given by name; those of a sum's methods
             as dicts by their names.
 
+    Attributes:
+        tapped: the layers that are read, of the teacher (if there is one) and of the student.
+
     Raises:
         ValueError: no such method or option, networks that the method cannot compare, images
             that they do not take, layers that do not exist or give no maps; margins to be
@@ -107,11 +110,11 @@ class Distiller(nn.Module):
             shape = tuple(images.shape[1:])
         # As given, for the configuration of a run.
         self.connection = given(layers=layers, layout=layout, resize=resize)
-        self.layers = paired_layers(networks, self.method.reads, layers)
+        self.tapped = paired_layers(networks, self.method.reads, layers)
         self._reads = [Reads() for _ in networks]
         if self.method.reads is not None:
             sample = torch.zeros(2, *shape)
-            self._reads = read_layers(networks, self.layers, sample, layout=layout, resize=resize)
+            self._reads = read_layers(networks, self.tapped, sample, layout=layout, resize=resize)
         taps = [Taps(reads.shapes) for reads in self._reads]
         if self.method.needs_margins:
             taps[0] = taps[0]._replace(margins=margins(networks[0], self._reads[0], images))
@@ -123,7 +126,7 @@ class Distiller(nn.Module):
         if example.dtype == torch.float64:
             self.method.double()
         self._readers = [
-            FeatureReader(network, own) for network, own in zip(networks, self.layers, strict=True)
+            FeatureReader(network, own) for network, own in zip(networks, self.tapped, strict=True)
         ]
         # Teacher's pass; student's pass with the loss: what ``compile`` replaces.
         self._passes: tuple[Callable[..., Any], ...] = (self._readers[0], self.terms)
@@ -255,7 +258,7 @@ def share_teacher(distillers: Sequence[Distiller]) -> None:
         return
     for distiller in taught:
         distiller._readers[0].remove()
-    layers = dict.fromkeys(layer for distiller in taught for layer in distiller.layers[0])
+    layers = dict.fromkeys(layer for distiller in taught for layer in distiller.tapped[0])
     shared = FeatureReader(taught[0]._readers[0].model, tuple(layers))
     for distiller in taught:
         distiller._readers[0] = shared

@@ -90,10 +90,11 @@ def create_model(
         RuntimeError: a network of timm, which is not installed.
     """
     zoo, slash, zoo_name = name.partition("/")
+    least = 0 if zoo == "timm" else 1  # timm's networks then have no head
+    if num_classes is not None and num_classes < least:
+        raise ValueError(f"num_classes: expected at least {least}, got {num_classes}")
     if slash and zoo in _ZOOS:
         return _ZOOS[zoo](zoo_name, num_classes, pretrained)
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
     model = _create(name, 100 if num_classes is None else num_classes)
     if pretrained is not None:
         load_weights(model, pretrained_file(name, pretrained))

@@ -162,7 +162,11 @@ def evaluation(model: nn.Module, statistics: Statistics = "running") -> Iterator
     """
     check_choice("statistics", statistics, Statistics)
     training = {module: module.training for module in model.modules()}
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = {
+        m: m.track_running_stats
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.running_mean is not None
+    }
     try:
         model.eval()
         if statistics == "batch":
@@ -170,8 +174,8 @@ def evaluation(model: nn.Module, statistics: Statistics = "running") -> Iterator
                 norm.training, norm.track_running_stats = True, False
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, tracked in norms.items():
+            norm.track_running_stats = tracked
         for module, was_training in training.items():
             module.training = was_training
 

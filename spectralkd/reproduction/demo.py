@@ -111,7 +111,7 @@ def run_demo(
         images=image_spectrum(data, ring="jacobian", progress=False),
         crops=_load(short, "train"),
         errors={
-            name: [made[name].read_metrics()[-1]["top1_error"] for made in runs] for name in runs[0]
+            name: [made[name].last_metrics()["top1_error"] for made in runs] for name in runs[0]
         },
         seeds=numbers,
         spectra={name: _spectra(network, measured) for name, network in networks.items()},

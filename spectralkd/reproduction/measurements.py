@@ -13,7 +13,7 @@ from spectralkd.analysis.depth import block_layers
 from spectralkd.analysis.layers import layer_views
 from spectralkd.analysis.sensitivity import ring_scrambling
 from spectralkd.data import load_data
-from spectralkd.data.images import ImageData
+from spectralkd.data.images import ImageData, first_image
 from spectralkd.models import create_model, model_stages, stage_outputs
 from spectralkd.models.features import Statistics, best_device
 from spectralkd.models.weights import load_weights
@@ -47,7 +47,7 @@ def network_spectra(network: str, weights: Path, root: str | None = None) -> dic
         torch.manual_seed(seed)
         networks[f"untrained {seed}"] = create_model(network)
     stages = stage_outputs(trained)
-    ((image, _),) = data.subset(1).batches(1)
+    image = first_image(data)
     layers = list(dict.fromkeys([*stages, *block_layers(trained, image)]))
     for state, model in networks.items():
         for statistics in _BOTH:

@@ -48,13 +48,12 @@ def read_records(size: Size, folder: str | Path | None = None) -> dict[str, Reco
     }
 
 
-def write_record(name: str, size: Size, record: Record, folder: str | Path) -> Path:
-    """Store a record in a folder of the user's; returns its file."""
+def write_record(name: str, size: Size, record: Record, folder: str | Path) -> None:
+    """Store a record in a folder of the user's."""
     path = Path(folder) / size / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, separators=(",", ":"))
     write_whole(path, text.replace("},{", "},\n{").encode() + b"\n")
-    return path
 
 
 def spectrum_to_json(spectrum: Spectrum) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class JobState(NamedTuple):
 
 
 def study_state(
-    size: Size, runs: Path, results: Path = RESULTS, *, only: str = "*"
+    size: Size, *, runs: Path, results: Path = RESULTS, only: str = "*"
 ) -> list[JobState]:
     """The state of each job of the list.
 

@@ -111,30 +111,22 @@ def power_response(kernel: Tensor, frequency: Tensor, *, method: Prediction = "e
     )
 
 
-def predict_power(
-    power: Tensor,
-    frequency: Tensor,
-    weights: Iterable[Tensor],
-    *,
-    method: Prediction = "exact",
-) -> Tensor:
+def predict_power(frequency: Tensor, power: Tensor, weights: Iterable[Tensor]) -> Tensor:
     """Spectrum of each channel after one or several linear convolutions (below Eq. 7).
 
     The maps are taken to be isotropic and their channels uncorrelated. The result includes the
     Jacobian |k| if ``power`` does. Each layer adds one term to ln P.
 
     Args:
-        power: (C, R) ring power of the input's channels.
         frequency: (R,) cycles/pixel.
+        power: (C, R) ring power of the input's channels.
         weights: of the layers in turn, (C_out, C_in, k, k) with stride 1.
-        method: as ``power_response``.
 
     Returns:
         (C_out, R) float64 of the last layer.
 
     Raises:
-        ValueError: a layer's C_in is not the number of channels that reach it, or its kernel
-            or ``method`` is unknown.
+        ValueError: a layer's C_in is not the number of channels that reach it.
     """
     power = power.double()
     for number, weight in enumerate(weights, start=1):
@@ -143,7 +135,7 @@ def predict_power(
                 f"weights: expected layer {number} to be (C_out, {len(power)}, k, k), "
                 f"got {tuple(weight.shape)}"
             )
-        response = power_response(weight, frequency, method=method)
+        response = power_response(weight, frequency)
         power = torch.einsum("oir,ir->or", response, power)
     return power
 

@@ -10,6 +10,9 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+# Cycles/pixel. Below it lie few rings of a 32×32 map, of few modes each.
+BAND = (1 / 8, 1 / 2)
+
 
 @dataclass(frozen=True)
 class PowerLaw:
@@ -57,10 +60,7 @@ class CorrelationLaw:
 
 
 def fit_power_law(
-    frequency: Tensor,
-    power: Tensor,
-    *,
-    band: tuple[float, float] = (1 / 8, 1 / 2),
+    frequency: Tensor, power: Tensor, *, band: tuple[float, float] = BAND
 ) -> PowerLaw:
     """Fit a line to ln P against ln |k|; every ring weighs the same.
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from spectralkd.data import Split, load_data
 from spectralkd.data.augmentation import check_batch_size
-from spectralkd.data.images import ImageArray, ImageData, ImageFiles, hold_out, suited
+from spectralkd.data.images import ImageArray, ImageData, ImageFiles, first_image, hold_out, suited
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.options import with_recipe
@@ -127,7 +127,7 @@ def distill(
     if not isinstance(method, str):
         options = {**method, **(options or {})}
         method = "+".join(options)
-        options = options if "+" in method else options[method]
+        options = options[method] if len(options) == 1 else options
     connection = given(layers=layers, layout=layout, resize=resize)
     student = StudentRun(recipe, run, method, options or {}, connection)
     if teacher is None:
@@ -178,7 +178,7 @@ def distill_together(
     ``distill`` makes of it alone, on a CPU to the last bit.
 
     Args:
-        students: any number; their recipes name one teacher.
+        students: one or more; their recipes name one teacher.
         teacher: a finished run's folder, or a file of weights; None where no method needs one.
         tracker, progress, stop: as ``train``.
 
@@ -356,7 +356,7 @@ def _check_student(loop: Loop) -> None:
     """Refuse a network that does not take the images."""
     if not len(loop.validation):
         raise ValueError("validation: expected at least one image, got none")
-    images, _ = next(iter(loop.validation.subset(1).batches(1)))
+    images = first_image(loop.validation)
     try:
         with torch.no_grad(), loop.accelerator.autocast():
             loop.distiller.student.eval()(images.to(loop.accelerator.device))

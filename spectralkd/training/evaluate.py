@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spectralkd.data.images import ImageData
-from spectralkd.models.features import evaluation
+from spectralkd.models.features import evaluation, model_device
 
 BATCH = 500
 
@@ -40,7 +40,7 @@ def evaluate(
     Raises:
         ValueError: the number of logits is not that of the classes.
     """
-    device = next(model.parameters()).device
+    device = model_device(model)
     classes = len(data.classes)
     accuracies = [
         MulticlassAccuracy(classes, top_k=k, average="micro").to(device)

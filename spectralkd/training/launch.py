@@ -166,7 +166,7 @@ def cautions(launch: Launch) -> list[str]:
             f"No GPU was found: {recipe.epochs} epochs of setup {recipe.setup} take days on a "
             f"CPU. Fewer epochs, fewer images or the demo recipe take minutes."
         )
-    if recipe.data.startswith("cifar"):
+    if recipe.data in ("cifar10", "cifar100"):
         place = cifar_folder(recipe.data, recipe.root)
         if not place.is_dir():
             found.append(f"{recipe.data} is not in {place.parent}: it will be downloaded there.")

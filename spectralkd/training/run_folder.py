@@ -84,7 +84,7 @@ class Run:
 
         Args:
             config: nested dicts of JSON's types.
-            free: names of fields that may differ.
+            free: names of the recipe's fields that may differ.
 
         Raises:
             ValueError: the run was started with another configuration (names what differs), or
@@ -308,21 +308,22 @@ def made_with() -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
-    """In words, where two configurations of JSON's types differ, ``free`` fields aside.
+    """In words, where two configurations of JSON's types differ, ``free`` recipe fields aside.
 
     Fields of the recipe that came with a later version had the value of their default before. A
     teacher's digest is compared where both have one.
     """
     old, new = (json.loads(json.dumps(config)) for config in (old, new))
+    ignored = {f"recipe.{name}" for name in free}
     if not ("teacher_sha256" in old and "teacher_sha256" in new):
-        free = (*free, "teacher_sha256")
+        ignored.add("teacher_sha256")
     if isinstance(recipe := old.get("recipe"), dict):
         later = {*new.get("recipe", ())} - {*recipe}
         recipe |= {name: value for name, value in asdict(Recipe()).items() if name in later}
     return [
         f"{name} was {a!r}, now {b!r}"
         for name, a, b in _differences(old, new)
-        if name.rpartition(".")[2] not in free
+        if name not in ignored
     ]
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from spectralkd.analysis.depth import block_layers
 from spectralkd.analysis.layers import LayerView
-from spectralkd.data.images import ImageArray, ImageData, ImageFiles, suited
+from spectralkd.data.images import ImageArray, ImageData, ImageFiles, first_image, suited
 from spectralkd.figures.depth import exponents_figure
 from spectralkd.figures.layers import layer_figure
 from spectralkd.figures.spectra import plot_spectra
@@ -216,7 +216,7 @@ class SpectrumExplorer(Panel):
         nets = self.models[self.controls["network"].value]
         net = next(iter(nets.values()))
         source = suited(self.data[self.controls["data"].value], net)
-        ((batch, _),) = source.subset(1).batches(1)
+        batch = first_image(source)
         stages: tuple[str, ...] = ()
         blocks: list[str] = []
         try:
@@ -298,8 +298,7 @@ class SpectrumExplorer(Panel):
     def _measure_all(self) -> None:
         """Measure what is chosen and not yet measured; draw the rest."""
         self.measured.want(curve.request for curve in self._chosen())
-        if self._refusal:
-            self.background.show_error(self._refusal)
+        self.background.show_error(self._refusal)
         self._draw()
 
     def _retry(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from spectralkd.spectra.powerlaw import BAND
 from spectralkd.widgets.base import menu
 from spectralkd.widgets.ticks import TickList
 
@@ -21,7 +22,7 @@ _PAPER: dict[str, Any] = {
     "pool": 1,
     "window": "none",
     "normalize": False,
-    "band": (1 / 8, 1 / 2),
+    "band": BAND,
 }
 PRESETS = {
     "As in the paper": _PAPER,

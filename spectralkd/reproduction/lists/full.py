@@ -13,7 +13,7 @@ from spectralkd.reproduction.jobs import STUDENTS, WEIGHTS, Job, teacher_name
 from spectralkd.training.recipes import Preset, get_recipe
 
 SEEDS = (0, 1, 2)
-METHODS = ("baseline", "kd", "at", "overhaul", "spectral")
+MAIN_METHODS = ("baseline", "kd", "at", "overhaul", "spectral")
 MORE_METHODS = ("fitnets", "jacobian", "ft", "ab")
 PAPER_WEIGHTS = {"alpha": 1e-4, "beta": 1e-4}
 
@@ -46,20 +46,20 @@ def jobs() -> Iterator[Job]:
         name = f"{kind}-wrn28_4"
         yield Job(2, name, kind, teacher.recipe, kind, teacher=teacher.name)
     for seed in SEEDS:
-        for method in METHODS:
+        for method in MAIN_METHODS:
             yield _student(3, "c", method, seed)
         yield _student(3, "c", "spectral", seed, "spectral paper weights", PAPER_WEIGHTS)
-    for seed, method in product(SEEDS, METHODS):
+    for seed, method in product(SEEDS, MAIN_METHODS):
         yield _student(3, "c", method, seed, preset="paper")
     for row, (changes, options) in ABLATIONS.items():
         changes = {"holdout": 5000, **changes}
         yield _student(4, "c", "spectral", 0, row, changes, options)
-    for setup, seed, method in product("abd", SEEDS, METHODS):
+    for setup, seed, method in product("abd", SEEDS, MAIN_METHODS):
         yield _student(5, setup, method, seed)
     for setup, seed, method in product("cabd", SEEDS, MORE_METHODS):
         yield _student(6, setup, method, seed)
     yield _teacher(7, "e", "heo")
-    for setup, method in product("ef", (*METHODS, *MORE_METHODS)):
+    for setup, method in product("ef", (*MAIN_METHODS, *MORE_METHODS)):
         yield _student(7, setup, method, 0)
     yield _teacher(8, "c", "paper")  # which no student needs
 

@@ -22,8 +22,7 @@ from typing import Any
 from spectralkd.analysis.gradients import gradient_shares
 from spectralkd.losses import METHODS
 from spectralkd.reproduction.jobs import STUDENTS, WEIGHTS, Job, teacher_name
-from spectralkd.reproduction.lists.full import METHODS as MAIN_METHODS
-from spectralkd.reproduction.lists.full import MORE_METHODS, PAPER_WEIGHTS
+from spectralkd.reproduction.lists.full import MAIN_METHODS, MORE_METHODS, PAPER_WEIGHTS
 from spectralkd.reproduction.paper_tables import TABLE_2
 from spectralkd.reproduction.records import Record
 from spectralkd.training.recipes import get_recipe
