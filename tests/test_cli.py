@@ -178,6 +178,14 @@ def test_a_traceback_can_be_shown(tmp_path: Path) -> None:
         run("--traceback", "spectra", "--data", "mnist", cwd=tmp_path)
 
 
+def test_an_error_in_a_users_file_says_where(tmp_path: Path) -> None:
+    (tmp_path / "broken_part.py").write_text("def net(classes):\n    raise RuntimeError('no')\n")
+    model = ("--student-model", "broken_part:net")
+    done = run("train", "demo", "--student", "--run", "r", *model, cwd=tmp_path)
+    place = tmp_path / "broken_part.py"
+    assert done.stderr == f"spectralkd: no ({place}, line 2; spectralkd --traceback shows all)\n"
+
+
 def test_weights_that_do_not_fit_name_the_parameter(tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
     done = run("spectra", "--weights", "w.safetensors", cwd=tmp_path)
@@ -231,6 +239,8 @@ def test_methods_are_summed_by_plus() -> None:
     assert found["own.file:LogitMSE"] == {"weight": 2.0}
     own = values.parse_options("own_parts:LogitMSE", ["weight=0.5"], ["own_parts:LogitMSE"])
     assert own == {"weight": 0.5}
+    for method, expected in (("at", {"weight": 2.0}), ("kd+at", {"at": {"weight": 2.0}})):
+        assert values.parse_options(method, ["at.weight=2"], ["at", "kd+at"]) == expected
     with pytest.raises(ValueError, match=r"a name among kd.temperature, .*at.weight .*got 'te"):
         values.parse_options("kd+at", ["temperature=3"], ["kd+at"])
 

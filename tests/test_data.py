@@ -7,6 +7,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from spectralkd.data import DATASETS, load_data
+from spectralkd.data.augmentation import training_stream
 from spectralkd.data.folder import open_image
-from spectralkd.data.images import ImageArray, ImageData, normalized
+from spectralkd.data.images import ImageArray, ImageData, ImageFiles, normalized
 from spectralkd.data.photos import LARGEST, PHOTOS, hard_photos, photographs, photos
 from spectralkd.spectra.power import RadialPowerSpectrum
 from spectralkd.spectra.powerlaw import fit_power_law
@@ -460,8 +462,11 @@ def stripes(split):
     labels = torch.arange(count) % 2
     return ImageArray(images.expand(-1, -1, -1, 3).contiguous(), labels, ("a", "b"))
 
-def number():
+def number(split):
     return 7
+
+def whole():
+    return stripes("train")
 """
 
 
@@ -476,6 +481,10 @@ def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(load_data("same")) == 1500
     with pytest.raises(TypeError, match="data: expected my_images:number to return an ImageArray"):
         load_data("my_images:number")
+    with pytest.raises(TypeError, match=r"data: expected .*whole to be a function of split, got"):
+        load_data("my_images:whole")
+    with pytest.raises(TypeError, match="data: expected .*torch to be a function of split, got an"):
+        load_data("my_images:torch")
     with pytest.raises(ValueError, match="data: expected an importable package.module:name, got"):
         load_data("my_images:nothing")
 
@@ -490,6 +499,8 @@ def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"labels": torch.tensor([0, -1, 1, 1])}, "labels: expected 0 to 1, .*, got -1 to 1"),
         ({"labels": torch.tensor([0, 1, 1])}, r"labels: expected shape \(4,\), got \(3,\)"),
         ({"labels": torch.zeros(4)}, "labels: expected a tensor of torch.int64, got torch.float32"),
+        ({"mean": (0.5, 0.5)}, r"mean: expected a number for each of 3 channels, got \(0.5, 0.5\)"),
+        ({"std": (0.5, 0.0, 0.5)}, "std: expected positive numbers"),
     ],
 )
 def test_an_array_of_other_things_is_refused(changes: dict[str, object], says: str) -> None:
@@ -498,3 +509,22 @@ def test_an_array_of_other_things_is_refused(changes: dict[str, object], says: s
     assert len(ImageArray(**sound)) == 4  # type: ignore[arg-type]
     with pytest.raises((TypeError, ValueError), match=says):
         ImageArray(**(sound | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        ("cat", "labels: expected whole numbers, got 'cat' for image"),
+        (2, "labels: expected 0 to 1, one of the classes, got 2 for image"),
+        (-1, "labels: expected 0 to 1, one of the classes, got -1 for image"),
+    ],
+)
+def test_files_of_other_labels_are_refused_when_read(label: object, says: str) -> None:
+    pictures = [(Image.new("RGB", (8, 8)), label)]
+    data = ImageFiles(pictures, 8, ("a", "b"))  # type: ignore[arg-type]
+    with pytest.raises((TypeError, ValueError), match=says):
+        next(iter(data.batches(1)))
+    with pytest.raises((TypeError, ValueError), match=says):
+        next(iter(training_stream(replace(data, dataset=pictures * 2), 2, seed=0, workers=0).epoch(0)))
+    sound = ImageFiles([(pictures[0][0], np.int32(1))], 8, ("a", "b"))  # type: ignore[arg-type]
+    assert next(iter(sound.batches(1)))[1].tolist() == [1]

@@ -214,6 +214,33 @@ def test_the_phases_above_are_all_there_are() -> None:
     assert found == PHASES
 
 
+@pytest.mark.parametrize(
+    ("phases", "says"),
+    [
+        ((), "method: expected phases to be one Phase or several, got "),
+        (("train",), "method: expected phases to be one Phase or several, got "),
+        ((Phase("a", 0.5),), "expected a whole number of epochs, or None, in the phase 'a', got 0"),
+        ((Phase("a", -1),), "expected a whole number of epochs, or None, in the phase 'a', got -1"),
+    ],
+)
+def test_phases_are_phases(phases: Any, says: str) -> None:
+    class Own(Method):
+        needs_teacher = False
+
+    Own.phases = phases
+    with pytest.raises((TypeError, ValueError), match=says):
+        skd.Distiller(None, network("wrn10_1", 0), Own())
+
+
+def test_a_method_is_a_dataclass_that_compares_by_identity() -> None:
+    @dataclass
+    class Own(Method):
+        weight: float = 1.0
+
+    with pytest.raises(TypeError, match=r"expected @dataclass\(eq=False, repr=False\) before Own"):
+        Own()
+
+
 def test_phases_are_the_published_ones() -> None:
     """The teacher's statistics are the batch's in AB's first phase and in Overhaul."""
     phases = {name: skd.METHODS[name]().phases for name in METHODS}

@@ -154,6 +154,15 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         create_model("my_networks:huge")
 
 
+def test_an_object_is_no_function_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "made", create_model("wrn10_1"))
+    with pytest.raises(TypeError, match="model: expected made to be a function of the number of"):
+        create_model("made")
+    monkeypatch.setitem(MODELS, "none", lambda classes: None)
+    with pytest.raises(TypeError, match="model: expected a function that returns a network, got"):
+        create_model("none")
+
+
 def test_what_is_infinite_by_design_is_loaded(tmp_path: Path) -> None:
     net = nn.Linear(2, 2)
     net.register_buffer("mask", torch.tensor([0.0, -torch.inf]))

@@ -75,6 +75,7 @@ def test_texts_become_values() -> None:
             parsed(name, text)
     with pytest.raises(ValueError, match="precision: expected one of 'auto', 'float32', 'bf16'"):
         parsed("precision", "half")
+    assert [parse_value("w", None | float, text) for text in ("2", "")] == [2.0, None]
     for kind in (list[str], dict[str, float]):
         with pytest.raises(ValueError, match="sizes: expected a type that text can name"):
             parse_value("sizes", kind, "a,b")

@@ -208,6 +208,100 @@ def test_a_term_with_the_name_of_another_metric_is_refused(tmp_path: Path) -> No
         fit(distiller, data, data, tiny(epochs=1), tmp_path, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        (lambda ce, step: {"ce": ce, f"odd{step % 2}": ce}, "the terms ce, odd0 .*; got ce, odd1"),
+        (
+            lambda ce, step: {"ce": ce.expand(3)},
+            r"scalar tensors by name, got shape \(3,\) for 'ce'",
+        ),
+        (lambda ce, step: {"ce": ce, "reg": 0.0}, "scalar tensors by name, got 0.0 for 'reg'"),
+        (lambda ce, step: ce, "scalar tensors by name, got tensor"),
+        (lambda ce, step: {}, "scalar tensors by name, got {}"),
+    ],
+)
+def test_a_loss_is_the_same_named_scalars_in_every_step(terms, says: str, tmp_path: Path) -> None:
+    class Own(Method):
+        needs_teacher = False
+        step = -1
+
+        def forward(self, teacher: Any, student: Any, labels: Tensor, phase: str = "train") -> Any:
+            self.step += 1
+            return terms(functional.cross_entropy(student.logits, labels), self.step)
+
+    data = photos("train").subset(40)
+    distiller = Distiller(None, create_model("wrn10_1", 15), Own())
+    with pytest.raises((TypeError, ValueError), match=f"method: expected .*{says}"):
+        fit(distiller, data, data, tiny(epochs=1), tmp_path, progress=False)
+
+
+def test_a_network_gives_a_logit_for_each_class(tmp_path: Path) -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = create_model("wrn10_1", 15)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.net(x)}
+
+    data = photos("train").subset(40)
+    for student, says in (
+        (create_model("wrn10_1", 100), r"student: expected 15 logits .*, got shape \(1, 100\)"),
+        (Words(), "student: expected a network that returns logits, got dict"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=says):
+            fit(Distiller(None, student, "baseline"), data, data, tiny(), tmp_path)
+    with pytest.raises(ValueError, match="model: expected 15 logits an image"):
+        evaluate(create_model("wrn10_1", 100), data)
+    assert not Run(tmp_path).config_file.exists()
+
+
+def test_training_and_validation_have_the_same_classes(tmp_path: Path) -> None:
+    data = photos("train").subset(40)
+    other = replace(data, classes=("x", *data.classes[1:]))
+    distiller = Distiller(None, create_model("wrn10_1", 15), "baseline")
+    with pytest.raises(ValueError, match=f"same classes .*, got '{data.classes[0]}' and 'x' for"):
+        fit(distiller, data, other, tiny(), tmp_path)
+
+
+def test_a_misspelt_stage_is_found_before_the_first_epoch(tmp_path: Path) -> None:
+    student = create_model("wrn10_1", 15)
+    student.stage_table = (student.stage_table[0]._replace(output="stm"),)
+    data = photos("train").subset(40)
+    distiller = Distiller(None, student, "baseline")
+    with pytest.raises(ValueError, match="expected a layer of the model .*got 'stm'"):
+        fit(distiller, data, data, tiny(spectra_every=2), tmp_path)
+    assert not Run(tmp_path).config_file.exists()
+
+
+def test_defaults_of_another_version_are_another_configuration(tmp_path: Path) -> None:
+    save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
+    recipe = tiny(epochs=1, train_images=40)
+
+    def again() -> dict[str, Any]:
+        given = {"method": "at+kd", "options": {"at": {"weight": 10.0}}, "progress": False}
+        run = distill(recipe, tmp_path / "run", teacher=tmp_path / "t.safetensors", **given)
+        return run.read_config()
+
+    config = again()
+    assert config["defaults"].keys() == {"kd.temperature", "kd.weight"}
+    about = Run(tmp_path / "run").config_file
+    about.write_text(json.dumps(config | {"defaults": {"kd.temperature": 3.0}}))
+    with pytest.raises(ValueError, match="defaults.kd.temperature was 3.0, now 4.0"):
+        again()
+    about.write_text(json.dumps(config | {"defaults": {"kd.weight": 0.9}}))  # an option came later
+    again()
+    about.write_text(json.dumps({k: v for k, v in config.items() if k != "defaults"}))
+    again()
+
+
+def test_options_are_of_kinds_that_a_file_can_hold(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="options: expected numbers, words and lists, .*, got"):
+        distill(tiny(), tmp_path / "run", method="own_parts:LogitMSE", options={"weight": {3.0}})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_sum_of_methods_is_distilled_and_recorded(tmp_path: Path) -> None:
     save_file(create_model("wrn10_1", 15).state_dict(), tmp_path / "t.safetensors")
     recipe = tiny(epochs=1, train_images=60, gamma=0.5)
@@ -574,6 +668,8 @@ def test_a_wrong_student_is_refused_before_its_teacher_is_trained(tmp_path: Path
         distill(tiny(), tmp_path / "run", method="kd", options=options, progress=False)
     with pytest.raises(TypeError, match="stage_table is a tuple .* or pairs of layers"):
         distill(tiny(student_model="own_parts:tiny"), tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="resize: stage 1 has maps of 32×32 .* and 16×16"):
+        distill(tiny(), tmp_path / "run", method="at", layers=[("group1", "group2")])
     assert not (tmp_path / "run").exists()
 
 
@@ -682,6 +778,8 @@ def test_a_network_of_a_zoo_sees_its_own_normalization(
 def test_a_student_alone_needs_no_teacher(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="method: expected one of .*, got ''"):
         distill(tiny(), tmp_path / "a", method={})
+    with pytest.raises(TypeError, match="method: expected a name, .*which fit trains"):
+        distill(tiny(), tmp_path / "a", method=METHODS["kd"]())  # type: ignore[arg-type]
     run = distill(tiny(epochs=1), tmp_path / "a", method={"baseline": {}}, progress=False)
     assert run.finished
     assert not (tmp_path / "a" / "teacher").exists()
@@ -724,7 +822,8 @@ class Spoilt(Method):
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path: Path) -> None:
     data = photos("train").subset(100)
     student = create_model("wrn10_1", 15)
-    with pytest.raises(FloatingPointError, match="epoch 2 of .*, step 1: the loss term odd is not"):
+    says = "epoch 2 of .*, step 1: the loss term odd is not finite; there is no checkpoint yet"
+    with pytest.raises(FloatingPointError, match=says):
         fit(Distiller(None, student, Spoilt()), data, data, tiny(), tmp_path, progress=False)
     assert len(Run(tmp_path).read_metrics()) == 1
 

@@ -8,6 +8,9 @@ import os
 import re
 import signal
 import sys
+import sysconfig
+from pathlib import Path
+from traceback import extract_tb
 from typing import Annotated
 
 import torch
@@ -33,6 +36,7 @@ app = typer.Typer(
 for command in (spectra, train, distill, recipe, study, table, demo, bench):
     app.command()(command)
 _show_traceback = False
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
@@ -54,7 +58,8 @@ def main() -> None:
         own = hasattr(error, "format_message")
         if _show_traceback or not (own or isinstance(error, known)):
             raise
-        print(f"spectralkd: {_one_line(error, sys.argv[1:])}", file=sys.stderr)
+        words = _one_line(error, sys.argv[1:])
+        print(f"spectralkd: {words}{'' if own else _in_own_code(error)}", file=sys.stderr)
         status = 2
     finally:
         if torch.distributed.is_initialized():
@@ -85,6 +90,16 @@ def _one_line(error: Exception, words: list[str]) -> str:
         value = words[len(words) - words[::-1].index(option[1])]
         text += "" if value in text else f", got {value!r}"
     return text
+
+
+def _in_own_code(error: Exception) -> str:
+    """Where in a file of the user's an error arose; empty if not there."""
+    installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE), "<")
+    frames = extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(installed)]
+    if not own or isinstance(error, OSError):
+        return ""
+    return f" ({own[-1].filename}, line {own[-1].lineno}; spectralkd --traceback shows all)"
 
 
 def _print_version(wanted: bool) -> None:

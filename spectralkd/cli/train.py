@@ -135,13 +135,7 @@ def distill(
     ]
     stop = terminated()
     if teacher_run is None:
-        api.check_students(students)
-        if any(student.made().needs_teacher for student in students):
-            place = Run(run / "teacher")
-            begun = place.config_file.is_file()  # by a command with another seed first
-            first = place.read_config()["recipe"]["seed"] if begun else seeds[0]
-            own = replace(recipe, seed=first)
-            teacher_run = api.train(own, place.path, tracker=tracker, stop=stop).path
+        teacher_run = api.train_teacher(students, run / "teacher", tracker=tracker, stop=stop)
     for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
         _report(made)
 

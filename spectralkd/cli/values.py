@@ -64,6 +64,8 @@ def parse_options(method: str, given: list[str], methods: list[str]) -> dict[str
         of = next((name for name in methods if text.startswith(f"{name}.")), None)
         if of in (None, method):
             own.append(text.removeprefix(f"{method}."))
+        elif of in method.split("+"):
+            own.append(text)
     return _own_options(method, own)
 
 

@@ -46,8 +46,8 @@ def load_data(
 
     Args:
         name: one of ``DATASETS``, or ``"package.module:function"`` for a function of your own
-            that takes ``split``, ``root`` and ``image_size`` (which needs a default), or some of
-            them, and returns an ``ImageArray`` or ``ImageFiles``.
+            that takes ``split`` and, if it wants them, ``root`` and ``image_size`` (which needs a
+            default), and returns an ``ImageArray`` or ``ImageFiles``.
         split: ``"train"`` or ``"validation"``.
         root: CIFAR: the folder that holds torchvision's copy, or gets it (default: the
             environment variable ``SPECTRALKD_DATA``, or ``~/.cache/spectralkd``).
@@ -63,7 +63,7 @@ def load_data(
     Raises:
         ValueError: an unknown name or split; ``imagefolder`` without a root, or whose ``train``
             and ``val`` have other classes; an image size that ``photos`` cannot give.
-        TypeError: a function of your own returned something else.
+        TypeError: what you named is no function of ``split``, or returned something else.
         FileNotFoundError: the root does not exist, or holds no image of the split or no Tiny
             ImageNet.
         RuntimeError: CIFAR or Tiny ImageNet is missing and cannot be downloaded.
@@ -75,8 +75,15 @@ def load_data(
     given: dict[str, Any] = {"split": split, "root": root}
     if image_size is not None:
         given["image_size"] = image_size
+    expected = f"data: expected {name} to be a function of split"
+    if not callable(load):
+        raise TypeError(f"{expected}, got an object of type {type(load).__name__}")
     taken = inspect.signature(load).parameters
-    data = load(**{key: value for key, value in given.items() if key in taken})
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        if "split" not in taken:
+            raise TypeError(f"{expected}, got one of ({', '.join(taken)})")
+        given = {key: value for key, value in given.items() if key in taken}
+    data = load(**given)
     if not isinstance(data, ImageData):
         raise TypeError(
             f"data: expected {name} to return an ImageArray or ImageFiles, "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -183,7 +183,7 @@ class _Seeded(Dataset[tuple[Tensor, int]]):
     """Images whose augmentation depends on a seed of their own, not on the worker's state."""
 
     def __init__(self, data: ImageFiles) -> None:
-        self.dataset: Dataset[Any] = data.dataset
+        self.data = data
         self.transform = v2.Compose(
             [
                 v2.ToImage(),
@@ -196,7 +196,7 @@ class _Seeded(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, pair: tuple[int, int]) -> tuple[Tensor, int]:
         index, seed = pair
-        image, label = self.dataset[index]
+        image, label = self.data[index]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.transform(image), label

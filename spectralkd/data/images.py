@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -40,7 +41,8 @@ class ImageArray:
 
     Raises:
         TypeError: images or labels are no tensors of these types.
-        ValueError: their shapes are others; labels that have no class.
+        ValueError: their shapes are others; labels that have no class; mean or std are not of
+            three channels, or std is not positive.
     """
 
     images: Tensor
@@ -60,6 +62,7 @@ class ImageArray:
             raise ValueError(f"images: expected shape (N, H, W, 3), got {shape}")
         if self.labels.shape != shape[:1]:
             raise ValueError(f"labels: expected shape {shape[:1]}, got {tuple(self.labels.shape)}")
+        _check_moments(self.mean, self.std)
         # On an accelerator they have been looked at before, and looking would wait for it.
         if self.labels.device.type == "cpu" and len(self):
             low, high = self.labels.aminmax()
@@ -119,6 +122,11 @@ class ImageFiles:
         classes, mean, std: as ``ImageArray``.
         crop: part of the shorter side that is cut out: images are scaled until ``image_size`` is
             this part of it. 7/8 is the usual 224 of 256; 1 keeps square images whole.
+
+    Raises:
+        ValueError: mean or std are not of three channels, or std is not positive; when an image is
+            read, a label that has no class.
+        TypeError: when an image is read, a label that is no whole number.
     """
 
     dataset: Dataset[tuple[Image.Image, int]]
@@ -128,8 +136,27 @@ class ImageFiles:
     std: tuple[float, ...] = IMAGENET_STD
     crop: float = 7 / 8
 
+    def __post_init__(self) -> None:
+        _check_moments(self.mean, self.std)
+
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """An image as it is in the file, and its label."""
+        image, label = self.dataset[index]
+        try:
+            label = operator.index(label)
+        except TypeError:
+            raise TypeError(
+                f"labels: expected whole numbers, got {label!r} for image {index}"
+            ) from None
+        if not 0 <= label < len(self.classes):
+            raise ValueError(
+                f"labels: expected 0 to {len(self.classes) - 1}, one of the classes, got {label} "
+                f"for image {index}"
+            )
+        return image, label
 
     def select(self, index: Tensor) -> ImageFiles:
         """As ``ImageArray.select``."""
@@ -149,7 +176,7 @@ class ImageFiles:
         ]
         if normalize:
             steps.append(v2.Normalize(self.mean, self.std))
-        read = _Transformed(self.dataset, v2.Compose(steps))
+        read = _Transformed(self, v2.Compose(steps))
         workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
         return DataLoader(
             read, batch_size=batch_size, num_workers=workers if len(self) > 500 else 0
@@ -160,14 +187,14 @@ ImageData = ImageArray | ImageFiles
 
 
 class _Transformed(Dataset[tuple[Tensor, int]]):
-    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Tensor]) -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, data: ImageFiles, transform: Callable[[Any], Tensor]) -> None:
+        self.data, self.transform = data, transform
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.dataset[index]
+        image, label = self.data[index]
         return self.transform(image), label
 
 
@@ -197,6 +224,14 @@ def _moments(data: ImageData, dtype: torch.dtype, device: torch.device) -> tuple
         torch.tensor(v, dtype=dtype, device=device)[:, None, None] for v in (data.mean, data.std)
     )
     return mean, std
+
+
+def _check_moments(mean: Sequence[float], std: Sequence[float]) -> None:
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != 3:
+            raise ValueError(f"{name}: expected a number for each of 3 channels, got {values!r}")
+    if not all(value > 0 for value in std):
+        raise ValueError(f"std: expected positive numbers, got {std!r}")
 
 
 def suited(data: ImageData, model: nn.Module, image_size: int | None = None) -> ImageData:

@@ -101,6 +101,11 @@ class Method(nn.Module):
     needs_image_gradient: ClassVar[bool] = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls.__hash__ is None:
+            raise TypeError(
+                f"method: expected @dataclass(eq=False, repr=False) before {cls.__name__}, got a "
+                f"dataclass that compares by value, which no module can be"
+            )
         method = super().__new__(cls)
         nn.Module.__init__(method)  # before the dataclass sets its fields
         return method

@@ -43,8 +43,9 @@ class Distiller(nn.Module):
             it. None for a method that needs no teacher. Margins are read from its
             batch norms at once: load its weights first.
         student: trained in place.
-        method: a name of ``METHODS``, ``"package.module:Class"``, or an instance; for a sum of
-            several, their names joined by ``+``, or their options by their names.
+        method: a name of ``METHODS``, ``"package.module:Class"``, or an instance, which belongs
+            to this distiller alone; for a sum of several, their names joined by ``+``, or their
+            options by their names.
         layers: pairs of a teacher's and a student's layer, one for each stage, for methods that
             read maps (others use neither these nor layout and resize); default: those of the
             networks' stage tables, see ``models.model_stages``.
@@ -131,6 +132,7 @@ class Distiller(nn.Module):
         # Teacher's pass; student's pass with the loss: what ``compile`` replaces.
         self._passes: tuple[Callable[..., Any], ...] = (self._readers[0], self.terms)
         self._required = [parameter.requires_grad for parameter in student.parameters()]
+        _check_phases(self.phases)
         self.begin(self.phases[0])
 
     @property
@@ -263,6 +265,17 @@ def share_teacher(distillers: Sequence[Distiller]) -> None:
     for distiller in taught:
         distiller._readers[0] = shared
         distiller._passes = (shared, distiller._passes[1])
+
+
+def _check_phases(phases: Sequence[Phase]) -> None:
+    if not phases or not all(isinstance(phase, Phase) for phase in phases):
+        raise TypeError(f"method: expected phases to be one Phase or several, got {phases!r}")
+    for name, epochs, *_ in phases:
+        if epochs is not None and not (isinstance(epochs, int) and epochs >= 0):
+            raise ValueError(
+                f"method: expected a whole number of epochs, or None, in the phase {name!r}, got "
+                f"{epochs!r}"
+            )
 
 
 def given(**arguments: Any) -> dict[str, Any]:

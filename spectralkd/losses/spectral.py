@@ -44,7 +44,7 @@ class Spectral(Overhaul):
         alpha: of L_overhaul; the paper's 1e-4 is a tenth of the Overhaul authors' own.
         beta, gamma: of L_L1 and L_CPS; on CIFAR-100 the paper has 1e-4 and 1e-2.
         l1_reduction: over the elements of a stage. The paper gives none. ``"sum"``, divided by
-            the batch size, is Overhaul's, so that α = β weigh terms of one kind.
+            the batch size, is Overhaul's: both are then sums over the same elements.
         cps_reduction: over images and rings; Eq. 8 averages over channels and leaves the rest
             open. With ``"mean"``, L_CPS lies in [0, 2] and γ = 1e-2 gives it 0.4 % of Overhaul's
             gradient at α = 1e-4 (0.04 % at 1e-3; WRN-16-2 → WRN-16-1 after training);

@@ -86,7 +86,7 @@ def create_model(
 
     Raises:
         ValueError: no such network (with the nearest names), no such size or no such weights.
-        TypeError: the function of your own returns no network.
+        TypeError: what you named is no function, or returns no network.
         RuntimeError: a network of timm, which is not installed.
     """
     zoo, slash, zoo_name = name.partition("/")
@@ -109,7 +109,13 @@ def _create(name: str, num_classes: int) -> nn.Module:
                 return family(*map(int, match.groups()), num_classes)
             except ValueError as error:
                 raise ValueError(f"model {name!r}: {error}") from None
-    model = find("model", name, MODELS)(num_classes)
+    make = find("model", name, MODELS)
+    if isinstance(make, nn.Module) or not callable(make):
+        raise TypeError(
+            f"model: expected {name} to be a function of the number of classes, got an object of "
+            f"type {type(make).__name__}"
+        )
+    model = make(num_classes)
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model: expected a function that returns a network, got {name!r}, which returns "

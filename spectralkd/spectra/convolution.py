@@ -1,7 +1,8 @@
 """What convolutions do to a power spectrum: the analysis of Section 3, Eqs. 3 to 7.
 
 A convolution multiplies the transform of a map by that of its kernel (Eq. 4), and its ring-mean
-power by the ring mean of |W̃|²; the logarithm of the power gains one term per layer. The paper
+power, as far as the map is isotropic, by the ring mean of |W̃|²; with one channel, the logarithm of
+the power gains one term per layer. The paper
 averages W̃ over angles before squaring it, and takes the angular average of a plane wave
 exp(i k·x) to be exp(i|k||x|); the exact average is the Bessel function J0(|k||x|), and what a
 ring measures is the average of the square. All three are here, for comparison with measurements:
@@ -114,8 +115,9 @@ def power_response(kernel: Tensor, frequency: Tensor, *, method: Prediction = "e
 def predict_power(frequency: Tensor, power: Tensor, weights: Iterable[Tensor]) -> Tensor:
     """Spectrum of each channel after one or several linear convolutions (below Eq. 7).
 
-    The maps are taken to be isotropic and their channels uncorrelated. The result includes the
-    Jacobian |k| if ``power`` does. Each layer adds one term to ln P.
+    Maps are taken to be isotropic, also behind each layer, and their channels uncorrelated. The
+    result includes the Jacobian |k| if ``power`` does. With one channel each layer adds one term
+    to ln P.
 
     Args:
         frequency: (R,) cycles/pixel.

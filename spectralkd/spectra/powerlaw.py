@@ -20,7 +20,8 @@ class PowerLaw:
 
     Attributes:
         exponent: the α of Eq. 1, for the ring reduction the power was computed with.
-        stderr: standard error of the exponent.
+        stderr: standard error of the exponent, if the rings scatter independently about the line;
+            of a curved spectrum it says how curved it is.
         log_amplitude: ln A, the natural logarithm of the power at |k| = 1 cycle/pixel.
         r_squared: fraction of the variance of ln P that the line explains.
         band: the half-open band of frequencies that was fitted, in cycles/pixel.
@@ -64,8 +65,8 @@ def fit_power_law(
 ) -> PowerLaw:
     """Fit a line to ln P against ln |k|; every ring weighs the same.
 
-    The exponent's error comes from the scatter around the line. How much it varies with the
-    images is another question: ``analysis.bands.bootstrap_exponents``.
+    How much the exponent varies with the images is another question than its ``stderr``:
+    ``analysis.bands.bootstrap_exponents``.
 
     Args:
         frequency: (R,) in cycles/pixel.

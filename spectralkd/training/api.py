@@ -5,10 +5,11 @@ The same call trains on a CPU, a GPU or, under ``accelerate launch``, on several
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +22,15 @@ from spectralkd.data.augmentation import check_batch_size
 from spectralkd.data.images import ImageArray, ImageData, ImageFiles, first_image, hold_out, suited
 from spectralkd.losses.base import Method, chosen_options
 from spectralkd.losses.distiller import Distiller, given
-from spectralkd.losses.options import with_recipe
-from spectralkd.losses.sum import make_method, method_name
+from spectralkd.losses.options import named_options, with_recipe
+from spectralkd.losses.sum import Sum, make_method, method_name
 from spectralkd.losses.taps import Pairs, Resize, paired_layers
-from spectralkd.models import create_model
+from spectralkd.models import create_model, stage_outputs
 from spectralkd.models.features import check_layers
 from spectralkd.models.layout import Layouts
 from spectralkd.models.weights import load_weights, weights_digest
 from spectralkd.training.accelerator import make_accelerator
+from spectralkd.training.evaluate import check_logits
 from spectralkd.training.lock import locked
 from spectralkd.training.loop import Loop
 from spectralkd.training.recipes import FREE_FIELDS, Recipe
@@ -122,20 +124,19 @@ def distill(
             over 256 of the training images.
 
     Raises:
-        as ``train``; also ValueError where the teacher's run is unfinished or of another network.
+        as ``train``; also ValueError where the teacher's run is unfinished or of another network;
+            TypeError, ``method`` is neither a name nor options by name.
     """
-    if not isinstance(method, str):
+    if isinstance(method, Mapping):
         options = {**method, **(options or {})}
         method = "+".join(options)
         options = options[method] if len(options) == 1 else options
     connection = given(layers=layers, layout=layout, resize=resize)
     student = StudentRun(recipe, run, method, options or {}, connection)
+    watched: dict[str, Any] = {"tracker": tracker, "progress": progress, "stop": stop}
     if teacher is None:
-        check_students([student])  # before the teacher is trained
-        if student.made().needs_teacher:
-            place = Path(run) / "teacher"
-            teacher = train(recipe, place, tracker=tracker, progress=progress, stop=stop).path
-    (made,) = distill_together([student], teacher, tracker=tracker, progress=progress, stop=stop)
+        teacher = train_teacher([student], Path(run) / "teacher", **watched)
+    (made,) = distill_together([student], teacher, **watched)
     return made
 
 
@@ -153,6 +154,13 @@ class StudentRun:
     options: dict[str, Any] = field(default_factory=dict)
     connection: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str):
+            raise TypeError(
+                f"method: expected a name, with its options beside it, got {self.method!r}; an "
+                f"instance goes into a Distiller, which fit trains"
+            )
+
     @property
     def all_options(self) -> dict[str, Any]:
         """The method's options, and the recipe's, such as alpha, where they are not given."""
@@ -161,6 +169,57 @@ class StudentRun:
     def made(self) -> Method:
         """The method with its options."""
         return make_method(self.method, self.all_options)
+
+    def config(self) -> dict[str, Any]:
+        """The run's configuration, but for the teacher's digest."""
+        method, options, recipe = self.made(), self.all_options, self.recipe
+        config = _config(recipe, "distill", recipe.student_model, self.method, options)
+        chosen = method.methods if isinstance(method, Sum) else chosen_options(method)
+        known, every = named_options(options), named_options(chosen)
+        # Another version of a method may have other ones.
+        config["defaults"] = {name: every[name] for name in every if name not in known}
+        return config | self.connection
+
+
+def train_teacher(
+    students: Sequence[StudentRun],
+    run: str | Path,
+    *,
+    tracker: str | None = None,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Path | None:
+    """Train the teacher of students that are then distilled, if one of them needs it.
+
+    What is wrong with the students is found before.
+
+    Args:
+        students: as ``distill_together``. The teacher has the first one's seed, or that of the
+            run which is in the folder.
+        run: folder of the teacher's run; it is resumed, or taken as it is.
+        tracker, progress, stop: as ``train``.
+
+    Returns:
+        The folder, or None where no method needs a teacher.
+
+    Raises:
+        as ``distill_together``.
+    """
+    check_students(students)
+    needing = [student for student in students if student.made().needs_teacher]
+    if not needing:
+        return None
+    recipe = students[0].recipe
+    training, _ = _load_both(recipe, make_accelerator(recipe, run, tracker))
+    untrained = create_model(recipe.teacher_model, len(training.classes))
+    training = suited(training, untrained, recipe.image_size)
+    for student in students:
+        _compared(student.run, student.config())
+    for student in needing:  # does it fit the maps of these images?
+        _distiller(student, untrained, training).close()
+    if (begun := Run(run)).config_file.is_file():
+        recipe = replace(recipe, seed=begun.read_config()["recipe"]["seed"])
+    return train(recipe, run, tracker=tracker, progress=progress, stop=stop).path
 
 
 def distill_together(
@@ -198,9 +257,7 @@ def distill_together(
     for student in students:
         recipe = student.recipe
         make_accelerator(recipe, student.run, tracker)  # refuses what this machine has not
-        options = student.all_options
-        config = _config(recipe, "distill", recipe.student_model, student.method, options)
-        config |= student.connection | about_teacher
+        config = student.config() | about_teacher
         folder = _compared(student.run, config)
         runs.append(folder)
         if not folder.finished:
@@ -304,6 +361,7 @@ def fit(
             raise TypeError(
                 f"{what}: expected an ImageArray or ImageFiles, got {type(data).__name__}"
             )
+    _check_classes(training, validation)
     accelerator = make_accelerator(recipe, run, tracker)
     method = distiller.method
     config = _config(recipe, "custom", name, method_name(method), chosen_options(method))
@@ -353,18 +411,21 @@ def _run(
 
 
 def _check_student(loop: Loop) -> None:
-    """Refuse a network that does not take the images."""
+    """Refuse a network that does not take the images, or gives no logits of their classes."""
     if not len(loop.validation):
         raise ValueError("validation: expected at least one image, got none")
-    images = first_image(loop.validation)
+    student, images = loop.distiller.student, first_image(loop.validation)
     try:
         with torch.no_grad(), loop.accelerator.autocast():
-            loop.distiller.student.eval()(images.to(loop.accelerator.device))
+            logits = student.eval()(images.to(loop.accelerator.device))
     except Exception as error:  # a network says in its own way what it does not take
         raise ValueError(
             f"student: expected a network that takes images of {tuple(images.shape[1:])}, got "
-            f"{type(loop.distiller.student).__name__}: {error}"
+            f"{type(student).__name__}: {error}"
         ) from error
+    check_logits("student", logits, len(loop.validation.classes))
+    if loop.recipe.spectra_every and (outputs := stage_outputs(student)):
+        check_layers(student, outputs)
 
 
 def _config(
@@ -391,6 +452,7 @@ def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, Ima
             training, validation = hold_out(training, recipe.holdout)
         else:
             validation = load("validation")
+    _check_classes(training, validation)
     if len(training.classes) < 2:
         raise ValueError(
             "data: expected at least two classes to train on, got 1; imagefolder takes one folder "
@@ -409,6 +471,16 @@ def _load_both(recipe: Recipe, accelerator: Accelerator) -> tuple[ImageData, Ima
         validation = validation.to(accelerator.device)  # once for all students
     check_batch_size(recipe.batch_size, len(training), accelerator.num_processes)
     return training, validation
+
+
+def _check_classes(training: ImageData, validation: ImageData) -> None:
+    pairs = itertools.zip_longest(training.classes, validation.classes)
+    for number, (own, other) in enumerate(pairs):
+        if own != other:
+            raise ValueError(
+                f"data: expected the same classes in training and validation, got {own!r} and "
+                f"{other!r} for label {number}"
+            )
 
 
 def _files(data: ImageData) -> Any:

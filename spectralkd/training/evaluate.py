@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -38,7 +38,7 @@ def evaluate(
             return the values of the whole set.
 
     Raises:
-        ValueError: the number of logits is not that of the classes.
+        ValueError: the logits are not as many as the classes; TypeError, they are no tensor.
     """
     device = model_device(model)
     classes = len(data.classes)
@@ -55,6 +55,7 @@ def evaluate(
     with evaluation(model), torch.no_grad(), precision:
         for images, labels in data.batches(BATCH):
             logits = model(images.to(device, memory_format=torch.channels_last))
+            check_logits("model", logits, classes)
             labels = labels.to(device)
             for accuracy in accuracies:
                 accuracy.update(logits, labels)
@@ -63,3 +64,16 @@ def evaluate(
     # Rounded, because torchmetrics computes in float32.
     top1, top5 = (round(100 * (1 - float(accuracy.compute())), 4) for accuracy in accuracies)
     return Evaluation(top1, top5, round(float(likelihood.compute()), 6))
+
+
+def check_logits(name: str, logits: object, classes: int) -> None:
+    """Refuse what a network made of images unless it is a tensor (N, ``classes``)."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"{name}: expected a network that returns logits, got {type(logits).__name__}"
+        )
+    if logits.shape[1:] != (classes,):
+        raise ValueError(
+            f"{name}: expected {classes} logits an image, one for each class, got shape "
+            f"{tuple(logits.shape)}"
+        )

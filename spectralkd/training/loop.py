@@ -311,7 +311,9 @@ class Loop:
     def _check_finite(self) -> None:
         if not self.finished:
             where = f"{self.folder.path}: epoch {self.at.epoch + 1} of phase {self.phase.name!r}"
-            self.meter.check_finite(self.accelerator, where)
+            before = "the last checkpoint is from before"
+            rest = before if self.folder.checkpoints() else "there is no checkpoint yet"
+            self.meter.check_finite(self.accelerator, where, rest)
 
 
 def _numbers(line: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -33,7 +33,7 @@ class EpochMeter:
         """Add a step's terms, (T,), means over ``images``.
 
         Raises:
-            ValueError: a term has the name of another metric.
+            ValueError: a term has the name of another metric; the terms are others than before.
         """
         if self.steps == 0:
             alone = names == ("loss",)  # is the loss
@@ -45,6 +45,11 @@ class EpochMeter:
             self.names = names
             self.sums = torch.zeros_like(values)
             self.first_nonfinite = torch.full_like(values, math.inf)
+        if names != self.names:
+            raise ValueError(
+                f"method: expected the terms {', '.join(self.names)} in every step, as in the "
+                f"epoch's first; got {', '.join(names)}"
+            )
         self.steps += 1
         self.images += images
         self.sums += values * images
@@ -57,14 +62,18 @@ class EpochMeter:
         *totals, images = accelerator.reduce(sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
-    def check_finite(self, accelerator: Accelerator, where: str) -> None:
-        """Raise a FloatingPointError that names the terms that were not finite, and the step."""
+    def check_finite(self, accelerator: Accelerator, where: str, rest: str) -> None:
+        """Raise a FloatingPointError that names the terms that were not finite, and the step.
+
+        Args:
+            where: the epoch, in words.
+            rest: what is left, in words.
+        """
         steps = accelerator.gather(self.first_nonfinite[None]).amin(0).tolist()
         if math.isfinite(step := min(steps)):
             terms = [n for n, first in zip(self.names, steps, strict=True) if first == step]
             raise FloatingPointError(
-                f"{where}, step {step:.0f}: the loss term {', '.join(terms)} is not finite; the "
-                f"last checkpoint is from before"
+                f"{where}, step {step:.0f}: the loss term {', '.join(terms)} is not finite; {rest}"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -89,7 +89,15 @@ class Run:
         Raises:
             ValueError: the run was started with another configuration (names what differs), or
                 its configuration is lost or damaged.
+            TypeError: JSON cannot hold the configuration.
         """
+        try:
+            json.dumps(config)
+        except TypeError as error:
+            raise TypeError(
+                f"options: expected numbers, words and lists, which JSON can hold, got "
+                f"{config.get('options')!r}: {error}"
+            ) from error
         if not self.config_file.is_file():
             if left := [p for p in (self.weights_file, self.metrics_file, *self.checkpoints())
                         if p.is_file()]:  # fmt: skip
@@ -311,12 +319,14 @@ def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] 
     """In words, where two configurations of JSON's types differ, ``free`` recipe fields aside.
 
     Fields of the recipe that came with a later version had the value of their default before. A
-    teacher's digest is compared where both have one.
+    teacher's digest, and the defaults of a method's options, are compared where both have them.
     """
     old, new = (json.loads(json.dumps(config)) for config in (old, new))
     ignored = {f"recipe.{name}" for name in free}
     if not ("teacher_sha256" in old and "teacher_sha256" in new):
         ignored.add("teacher_sha256")
+    defaults = [config.get("defaults", {}) for config in (old, new)]
+    ignored |= {f"defaults.{name}" for name in {*defaults[0]} ^ {*defaults[1]}} | {"defaults"}
     if isinstance(recipe := old.get("recipe"), dict):
         later = {*new.get("recipe", ())} - {*recipe}
         recipe |= {name: value for name, value in asdict(Recipe()).items() if name in later}

@@ -41,10 +41,14 @@ class Step:
             images, labels: as ``Distiller``.
             passes: of the teacher over these images, shared with other students' steps.
             weight: scales the gradient.
+
+        Raises:
+            TypeError: the method returned something else than named scalar tensors.
         """
         with self.accelerator.autocast():
             teacher = self.distiller.read_teacher(images, passes)
         terms = self.terms(images, labels, teacher)
+        _check_terms(terms)
         self.names = tuple(terms)
         values = torch.stack(list(terms.values()))
         try:
@@ -53,6 +57,16 @@ class Step:
         finally:
             self.optimizer.zero_grad()  # also gradients that a failed recording made
         return values.detach()
+
+
+def _check_terms(terms: object) -> None:
+    expected = "method: expected forward to return scalar tensors by name"
+    if not isinstance(terms, dict) or not terms:
+        raise TypeError(f"{expected}, got {terms!r}")
+    for name, value in terms.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise TypeError(f"{expected}, got {got} for {name!r}")
 
 
 class _Terms(nn.Module):
