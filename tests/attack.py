@@ -157,7 +157,7 @@ def complaint(call: Call, folder: Path) -> str:
         name = {"--option": "", "--layout": "lay"}.get(option, option.split("-")[-1])
         if name not in done.stderr:
             problems.append("the option is not named")
-        parts = re.split("[=/]", value)
+        parts = [part for part in re.split("[=/]", value) if part] or [value]
         if (
             not any(part in done.stderr for part in parts)
             and option != "--option"

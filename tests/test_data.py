@@ -525,6 +525,10 @@ def test_files_of_other_labels_are_refused_when_read(label: object, says: str) -
     with pytest.raises((TypeError, ValueError), match=says):
         next(iter(data.batches(1)))
     with pytest.raises((TypeError, ValueError), match=says):
-        next(iter(training_stream(replace(data, dataset=pictures * 2), 2, seed=0, workers=0).epoch(0)))
+        next(
+            iter(
+                training_stream(replace(data, dataset=pictures * 2), 2, seed=0, workers=0).epoch(0)
+            )
+        )
     sound = ImageFiles([(pictures[0][0], np.int32(1))], 8, ("a", "b"))  # type: ignore[arg-type]
     assert next(iter(sound.batches(1)))[1].tolist() == [1]

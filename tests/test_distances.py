@@ -50,7 +50,7 @@ def test_shift_goes_right_and_around_the_edge() -> None:
         assert torch.equal(shifted[..., (column + 3) % 16], x[..., column])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.4, 2), st.integers(5, 12), st.integers(5, 12))
 def test_blur_multiplies_every_mode_by_a_gaussian(sigma: float, height: int, width: int) -> None:
     x = torch.randn(height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -72,7 +72,7 @@ def test_blur_spreads_a_point_by_sigma_pixels() -> None:
     torch.testing.assert_close(blurred, torch.outer(weights, weights), atol=1e-8, rtol=0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 100))
 def test_scrambling_keeps_power_and_everything_outside_the_band(
     first: int, second: int, seed: int
@@ -305,7 +305,7 @@ def test_l2_in_frequency_is_l2_in_pixels_and_l1_is_not() -> None:
     assert one.l1 < other.l1 / 10
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.1, 10))
 def test_l_cps_does_not_see_a_factor(factor: float) -> None:
     teacher = maps().clamp_min(MARGIN)

@@ -306,7 +306,7 @@ def test_every_phase_in_half_and_double_precision(
     double.method.load_state_dict(distiller.method.state_dict())
     for key, term in double(images().double(), LABELS).items():
         assert term.dtype == torch.float64
-        assert term.item() == pytest.approx(expected[key].item(), rel=0.05)
+        assert term.item() == pytest.approx(expected[key].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("student", ["resnet8", "pyramidnet20_12"])

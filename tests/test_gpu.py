@@ -29,7 +29,9 @@ from spectralkd.training.recipes import Recipe, get_recipe
 from spectralkd.training.run_folder import Run
 from spectralkd.training.together import Stopped
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device, or not asked for"
+)
 
 
 @pytest.fixture(autouse=True)

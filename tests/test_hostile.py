@@ -13,7 +13,7 @@ from typing import Any
 import attack
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -32,18 +32,20 @@ from spectralkd.training.lock import holder
 from spectralkd.training.recipes import get_recipe, parse_value, recipe_options
 from spectralkd.training.run_folder import Run
 
-many = settings(deadline=None, derandomize=True, max_examples=100, database=None)
-
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OTHERS = (torch.int64, torch.uint8, torch.bool, torch.complex64)
 
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
-    """Tensors of any shape, kind, layout and scale, some with values that are not finite."""
+    """Half of them maps of moderate scale; of any shape, kind, layout and scale the others."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 9)))
+    if draw(st.booleans()):
+        sides = [draw(st.integers(1, 3)), *(draw(st.sampled_from([4, 5, 8, 17])) for _ in "hw")]
+        maps = torch.randn(sides, generator=generator, dtype=torch.float64)
+        return (maps * 10.0 ** draw(st.integers(-3, 3))).to(draw(st.sampled_from(FLOATS)))
     sides = draw(st.lists(st.sampled_from([0, 1, 2, 3]), max_size=2))
     sides += draw(st.lists(st.sampled_from([0, 3, 4, 5, 8, 17]), max_size=2))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 9)))
     x = torch.randn(sides, generator=generator, dtype=torch.float64)
     x = x * 10.0 ** draw(st.integers(-30, 30))
     x = x.to(draw(st.sampled_from(FLOATS * 3 + OTHERS)))
@@ -69,39 +71,53 @@ def accepted(name: str, function: Any, *args: Any) -> Any:
         return None
 
 
-@many
-@given(tensors())
-def test_spectra_are_right_or_refused(x: Tensor) -> None:
-    for function in (radial_power, power_plane):
-        power = accepted("x: ", function, x)
-        if power is not None:
-            assert power.shape[: x.ndim - 2] == x.shape[:-2]
-            expected = function(x.detach().double())
-            torch.testing.assert_close(
-                power.detach().double(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max(
-                ) if expected.numel() else 0)
-            )  # fmt: skip
-    spectrum = RadialPowerSpectrum()
-    accepted("maps: ", spectrum.update, x)
-    spectrum.update(torch.ones(2, 1, *(spectrum.size.tolist() if spectrum.samples else (8, 8))))
-    assert torch.isfinite(spectrum.compute().power).all()
+def test_spectra_are_right_or_refused() -> None:
+    taken = []
+
+    @given(tensors())
+    def check(x: Tensor) -> None:
+        for function in (radial_power, power_plane):
+            power = accepted("x: ", function, x)
+            if power is not None:
+                taken.append(power.numel() > 0)
+                assert power.shape[: x.ndim - 2] == x.shape[:-2]
+                expected = function(x.detach().double())
+                largest = float(expected.abs().max()) if expected.numel() else 0.0
+                torch.testing.assert_close(
+                    power.detach().double(), expected, rtol=1e-3, atol=1e-3 * largest
+                )
+        spectrum = RadialPowerSpectrum()
+        accepted("maps: ", spectrum.update, x)
+        spectrum.update(torch.ones(2, 1, *(spectrum.size.tolist() if spectrum.samples else (8, 8))))
+        assert torch.isfinite(spectrum.compute().power).all()
+
+    check()
+    assert 60 <= sum(taken) <= 160  # of 200
 
 
-@many
-@given(tensors(), st.integers(-30, 30))
-def test_correlations_are_right_or_refused(x: Tensor, exponent: int) -> None:
-    correlation = accepted("x: ", ring_correlation, x, x)
-    if correlation is not None:
-        dead = (x.detach() == 0).flatten(-2).all(-1)
-        assert (correlation.detach()[..., 1:].abs() <= 1 + 1e-5).all()
-        first = correlation.detach()[~dead][..., 0]
-        torch.testing.assert_close(first, torch.ones_like(first), rtol=0, atol=1e-2)
-        y = 10.0**exponent * torch.ones_like(x.detach(), dtype=torch.float64)
-        assert torch.isfinite(ring_correlation(x.detach(), y)).all()
-    found = accepted("x: ", correlation_function, x)
-    if found is not None:
-        assert torch.isfinite(found[1]).all()
-        assert not torch.isnan(correlation_length(*found)).any() or (found[1][..., 0] == 0).any()
+def test_correlations_are_right_or_refused() -> None:
+    taken = []
+
+    @given(tensors(), st.integers(-30, 30))
+    def check(x: Tensor, exponent: int) -> None:
+        correlation = accepted("x: ", ring_correlation, x, x)
+        if correlation is not None:
+            taken.append(correlation.numel() > 0)
+            dead = (x.detach() == 0).flatten(-2).all(-1)
+            assert (correlation.detach()[..., 1:].abs() <= 1 + 1e-5).all()
+            first = correlation.detach()[~dead][..., 0]
+            torch.testing.assert_close(first, torch.ones_like(first), rtol=0, atol=1e-2)
+            y = 10.0**exponent * torch.ones_like(x.detach(), dtype=torch.float64)
+            assert torch.isfinite(ring_correlation(x.detach(), y)).all()
+        found = accepted("x: ", correlation_function, x)
+        if found is not None:
+            taken.append(found[1].numel() > 0)
+            assert torch.isfinite(found[1]).all()
+            dead_too = (found[1][..., 0] == 0).any()
+            assert not torch.isnan(correlation_length(*found)).any() or dead_too
+
+    check()
+    assert 60 <= sum(taken) <= 160  # of 200
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -109,7 +125,6 @@ points = st.tuples(st.sampled_from((0.1, 0.2, 0.3, 0.4)) | numbers, st.floats(1e
 bands = st.just((0.01, 1.0)) | st.tuples(numbers, numbers)
 
 
-@many
 @given(st.lists(points, min_size=1, max_size=12), bands)
 def test_laws_are_finite_or_refused(
     points: list[tuple[float, float]], band: tuple[float, float]
@@ -128,9 +143,8 @@ def test_laws_are_finite_or_refused(
 words = st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=5)
 
 
-@many
 @given(st.sampled_from(sorted(recipe_options())), words)
-def test_settings_are_in_their_range_or_refused_by_name(name: str, value: Any) -> None:
+def test_settings_are_finite_or_refused_by_name(name: str, value: Any) -> None:
     try:
         recipe = get_recipe("demo", **{name: value})
     except (ValueError, TypeError) as error:
@@ -140,13 +154,17 @@ def test_settings_are_in_their_range_or_refused_by_name(name: str, value: Any) -
         assert not isinstance(value, float) or math.isfinite(value)
 
 
-@many
 @given(st.sampled_from(sorted(recipe_options())), st.text(max_size=8))
 def test_texts_are_values_or_refused_by_name(name: str, text: str) -> None:
+    kind = recipe_options()[name][0]
     try:
-        parse_value(name, recipe_options()[name][0], text)
+        value = parse_value(name, kind, text)
     except ValueError as error:
         assert str(error).startswith(f"{name}: expected")
+    else:
+        words = value if isinstance(value, tuple) else [] if value is None else [value]
+        again = ",".join(map(str, words))
+        assert repr(parse_value(name, kind, again)) == repr(value)
 
 
 lines = st.lists(
@@ -154,7 +172,6 @@ lines = st.lists(
 )
 
 
-@many
 @given(lines, st.booleans())
 def test_metrics_are_read_whole_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, given_lines: list[bytes], cut: bool
@@ -174,11 +191,10 @@ def test_metrics_are_read_whole_or_refused_by_name(
 
 def png() -> bytes:
     buffer = io.BytesIO()
-    Image.effect_noise((16, 16), 80).save(buffer, "PNG")
+    Image.linear_gradient("L").resize((16, 16)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-@many
 @given(st.binary(max_size=200) | st.tuples(st.integers(0, 200), st.binary(max_size=4)))
 def test_images_are_read_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, content: Any
@@ -194,7 +210,6 @@ def test_images_are_read_or_refused_by_name(
         assert str(error).startswith(f"{path}: not a readable image: ")
 
 
-@many
 @given(st.binary(max_size=300))
 def test_weights_are_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -211,10 +226,13 @@ def test_weights_are_refused_by_name(
 
 
 def test_nonsense_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
-    calls = attack.nonsense_calls()
-    assert len(calls) >= 300
-    wrong = [words for call in calls[::6] if (words := attack.complaint(call, tmp_path))]
-    assert wrong == []
+    one_of_each = {}
+    for number, call in enumerate(attack.nonsense_calls()):
+        words = [str(word) for word in call]
+        one_of_each.setdefault((words[0], *words[-2:-1]), []).append((number, call))
+    chosen = [calls[calls[0][0] % len(calls)][1] for calls in one_of_each.values()]
+    assert len(chosen) >= 100
+    assert [*filter(None, (attack.complaint(call, tmp_path) for call in chosen))] == []
 
 
 def test_two_processes_on_one_folder_lose_and_double_no_line(tmp_path: Path) -> None:

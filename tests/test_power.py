@@ -56,7 +56,7 @@ def test_maps_larger_than_a_ring_matrix_take_the_same_numbers() -> None:
 
 
 @given(height=sides, width=sides, seed=st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_mode_counts_once(height: int, width: int, seed: int) -> None:
     """Parseval: a map without the modes outside the complete rings keeps its whole energy."""
     x = torch.fft.fft2(noise(height, width, seed=seed, dtype=torch.float64))
@@ -82,7 +82,7 @@ def test_white_noise_is_flat_at_its_variance(size: int) -> None:
 
 
 @given(size=st.integers(32, 80), exponent=st.floats(-2.4, -0.5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_known_exponent_is_recovered(size: int, exponent: float) -> None:
     spectrum = RadialPowerSpectrum()
     spectrum.update(field(400, size, exponent))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spectralkd.spectra.powerlaw import fit_correlation_law, fit_power_law
@@ -16,7 +16,6 @@ K = torch.arange(16, dtype=torch.float64) / 32
 
 
 @given(exponent=st.floats(-4, 2), amplitude=st.floats(1e-6, 1e6))
-@settings(deadline=None)
 def test_an_exact_law_is_found(exponent: float, amplitude: float) -> None:
     power = amplitude * K.clamp_min(1e-9) ** exponent
     law = fit_power_law(K, power)

@@ -100,10 +100,16 @@ def test_imports_run_one_way(path: Path) -> None:
     if here == "__init__":
         return
     assert here in level, f"{here} has no level"
+    imported = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spectralkd."):
-            name = str(node.module).split(".")[1]
-            assert level[name] < level[here] or name == here, f"{path.name} imports {name}"
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports by dots"
+            imported += [f"{node.module}.{alias.name}" for alias in node.names]
+    for module, *names in (name.split(".") for name in imported):
+        if module == "spectralkd" and names and names[0] != "__version__":
+            assert level[names[0]] < level[here] or names[0] == here, f"{path.name}: {names[0]}"
 
 
 def test_the_documented_folder_listing_is_the_packages() -> None:

@@ -344,13 +344,13 @@ def test_weights_that_are_not_there_are_refused() -> None:
         create_model("wrn16_2", pretrained="imagenet")
 
 
-@pytest.mark.parametrize("size", ["full", "short"])
-def test_every_record_is_of_a_job_of_the_list(size: study.Size) -> None:
-    known = read_records(size)
-    jobs = {job.name: job for job in study_jobs(size, known)}
+def test_every_record_is_of_a_job_of_the_list() -> None:
+    known = read_records("short")
+    assert known
+    jobs = {job.name: job for job in study_jobs("short", known)}
     for name, record in known.items():
         job = jobs[name]
-        assert (record["name"], record["size"], record["row"]) == (name, size, job.row)
+        assert (record["name"], record["size"], record["row"]) == (name, "short", job.row)
         assert record["config"]["made_with"]["torch"]
         if job.kind in ("spectra", "scrambling"):
             assert {"group1", "group2", "group3"} <= {key.split()[-1] for key in record[job.kind]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -80,12 +79,13 @@ def without_rates(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_the_loop_does_what_a_plain_loop_does(restart: bool, tmp_path: Path) -> None:
-    recipe = tiny(nesterov=True, weight_decay=1e-3, drops=(0.5,), restart_momentum=restart)
+    settings = {"nesterov": True, "weight_decay": 1e-3, "drops": (0.5,), "train_images": 95}
+    recipe = tiny(restart_momentum=restart, **settings)  # a last batch of 15
     run = train(recipe, tmp_path, role="student", progress=False)
 
     torch.manual_seed(recipe.seed)
     model = create_model("wrn10_1", 15).to(memory_format=torch.channels_last)
-    data = photos("train").subset(100)
+    data = photos("train").subset(95)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3)
     stream = training_stream(data, 20, seed=0)
     means = []
@@ -99,7 +99,7 @@ def test_the_loop_does_what_a_plain_loop_does(restart: bool, tmp_path: Path) -> 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
+            losses += [loss.item()] * len(labels)
         means.append(sum(losses) / len(losses))
     stored = load_file(run.weights_file)
     for name, value in model.state_dict().items():
@@ -154,10 +154,10 @@ def test_evaluation_counts_errors_and_measures_the_likelihood() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.logits.expand(len(x), -1)
 
-    data = photos()
+    data = photos().select(torch.arange(1300))  # the last batch is smaller, and of other classes
     top1, top5, nll = evaluate(Fixed(), data)
-    assert top1 == pytest.approx(100 * 14 / 15, abs=1e-4)  # it says the last of 15 classes
-    assert top5 == pytest.approx(100 * 10 / 15, abs=1e-4)
+    assert top1 == pytest.approx(100.0, abs=1e-4)  # it says the last of 15 classes
+    assert top5 == pytest.approx(100 * 10 / 13, abs=1e-4)
     likelihood = torch.arange(15.0).log_softmax(0)[data.labels]
     assert nll == pytest.approx(-float(likelihood.mean()), rel=1e-4)
 
@@ -348,10 +348,10 @@ def test_compiled_and_bf16_runs_follow_the_plain_one(
         lines.append(run.read_metrics())
         AcceleratorState._reset_state(reset_partial_state=True)
     for plain, other in zip(*lines, strict=True):
-        for term in ("loss", "ce", "overhaul", "l1", "cps", "ab", "ft", "reconstruction"):
-            if term in plain:
-                near = pytest.approx(plain[term], rel=tolerance, abs=tolerance / 25)
-                assert other[term] == near, term
+        terms = {"ce", "kd", "overhaul", "l1", "cps", "ab", "ft", "reconstruction"} & plain.keys()
+        assert len(terms) >= 1
+        for term in ("loss", *terms):
+            assert other[term] == pytest.approx(plain[term], rel=tolerance), term
     assert compiler.called == ("compile" in setting)
     if "precision" in setting:
         assert lines[0][-1]["loss"] != lines[1][-1]["loss"]
@@ -576,8 +576,8 @@ def killed(folder: Path, method: str, point: str, number: int) -> int | None:
 @pytest.mark.parametrize(
     ("method", "points"),
     [
-        ("spectral", [("step", 3), ("write", 3), ("line", 1), ("replace", 2)]),
-        ("ft", [("line", 1), ("write", 6)]),
+        ("spectral", [("step", 3), ("write", 2), ("line", 1), ("replace", 2)]),
+        ("ft", [("line", 1), ("write", 5)]),
     ],
 )
 def test_a_run_killed_anywhere_ends_as_one_that_was_not(
@@ -588,8 +588,7 @@ def test_a_run_killed_anywhere_ends_as_one_that_was_not(
         place.mkdir()
         (place / "t.safetensors").symlink_to(teacher_folder / "t.safetensors")
     assert killed(reference, method, "never", 0) == 0
-    for point, last in points:
-        number = random.Random(len(points)).randint(1, last)
+    for point, number in points:
         assert killed(folder, method, point, number) == -signal.SIGKILL, (point, number)
         assert not Run(folder / "run").finished
     assert killed(folder, method, "never", 0) == 0
