@@ -131,5 +131,9 @@ def test_wrong_input_is_told() -> None:
         stage_agreement(model, model, [images], resize="crop")
     with pytest.raises(ValueError, match="resize: stage 1 has maps of 32×32 at group1 and 16×16"):
         stage_agreement(model, model, [images], layers=[("group1", "group2")])
+    with pytest.raises(ValueError, match="reads: expected one of 'pre_relu', 'output', got 'x'"):
+        stage_agreement(model, model, [images], reads="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="layer 'group3': .*at least 4"):
+        stage_agreement(model, model, [noise(2, 3, 8, 8)])
     with pytest.raises(TypeError, match="a network of create_model"):
         stage_agreement(model, Maps(lambda x: x), [images])

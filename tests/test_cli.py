@@ -447,3 +447,11 @@ def test_what_is_given_now_goes_before_what_another_run_was_given(tmp_path: Path
         "dkd": {"alpha": 2},
         "spectral": {},
     }
+
+
+def test_the_study_lists_its_runs(tmp_path: Path) -> None:
+    done = run("study", "--size", "short", "--only", "*wrn16_2*", cwd=tmp_path)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["teacher-wrn16_2-heo-0", "2", "recorded", "30", "of", "30"] in rows
+    assert done.stdout.endswith("\nshort list: 3 recorded, 0 unfinished, 0 missing, 0 waiting.\n")
+    assert not list(tmp_path.iterdir())

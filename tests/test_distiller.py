@@ -232,6 +232,12 @@ def test_phases_are_phases(phases: Any, says: str) -> None:
         skd.Distiller(None, network("wrn10_1", 0), Own())
 
 
+@pytest.mark.parametrize("layers", [[], ["group1"], [("group1",)], [("a", "b", "c")]])
+def test_layers_are_pairs(layers: Any) -> None:
+    with pytest.raises(ValueError, match="layers: expected pairs of a teacher's and a student's"):
+        skd.Distiller(*pair(), "at", layers=layers)
+
+
 def test_a_method_is_a_dataclass_that_compares_by_identity() -> None:
     @dataclass
     class Own(Method):

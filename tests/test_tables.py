@@ -40,6 +40,11 @@ def test_every_cell_is_there(style: Style) -> None:
     assert format_table(("a", "b"), [], style)
 
 
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(ValueError, match="style: expected one of 'text', .*, got 'pdf'"):
+        format_table(("a",), [("1",)], "pdf")  # type: ignore[arg-type]
+
+
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="rows: expected 2 cells as in the header, got"):
         format_table(("a", "b"), [("1",)])
