@@ -27,6 +27,7 @@ from spectralkd.losses import METHODS
 from spectralkd.models import create_model
 from spectralkd.training.recipes import get_recipe, read_settings, recipe_like
 from spectralkd.training.run_folder import Run
+from spectralkd.training.together import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -263,6 +264,21 @@ def test_a_run_is_asked_to_end_by_signals(monkeypatch: pytest.MonkeyPatch) -> No
         with monkeypatch.context() as patch:
             patch.setattr(os, "getppid", lambda: 1)
             assert stop() == orphaned
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_ends_with_the_signals_status(
+    number: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        signals.received.append(number)
+        raise Stopped("r: stopped; the same command resumes it")
+
+    monkeypatch.setattr(app, "app", stopped)
+    done = run("train", "demo", "--run", "r", cwd=tmp_path)
+    signals.received.clear()
+    assert done.returncode == status
+    assert done.stderr.startswith("spectralkd: r: stopped; the same command resumes it\n")
 
 
 def test_a_terminal_without_greek_letters_shows_the_numbers() -> None:
