@@ -224,10 +224,9 @@ def test_train_distill_and_table_in_a_row(tmp_path: Path) -> None:
     cells = [[cell.strip() for cell in line.split("|")] for line in table.stdout.splitlines()]
     assert [row[2] for row in cells[2:]] == ["teacher", "baseline", "kd"]
     assert "temperature=3.0" in cells[4][4]
-    spectra = run(
-        "spectra", "--images", 60, "--weights", "alone", "--model", "wrn10_1", cwd=tmp_path
-    )
+    spectra = run("spectra", "--images", 60, "--weights", "alone", cwd=tmp_path)
     assert "wrn10_1 (weights of alone" in spectra.stdout
+    assert "60 images of photos-hard;" in spectra.stdout
 
 
 def test_methods_are_summed_by_plus() -> None:

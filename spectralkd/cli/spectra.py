@@ -20,12 +20,17 @@ from spectralkd.models.features import Statistics, check_layers
 from spectralkd.models.weights import load_weights
 from spectralkd.spectra.power import Ring, Window
 from spectralkd.spectra.powerlaw import BAND, check_band
+from spectralkd.training.run_folder import Run
 
 
 def spectra(
     data: Annotated[
-        str, typer.Option(help=f"{', '.join(DATASETS)} or package.module:function.")
-    ] = "photos",
+        str | None,
+        typer.Option(
+            help=f"{', '.join(DATASETS)} or package.module:function; default: that of the run in "
+            "--weights, or photos."
+        ),
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     image_size: Annotated[
         int | None,
@@ -39,12 +44,12 @@ def spectra(
         int | None, typer.Option(min=1, help="Number of validation images; default: all.")
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Network, such as wrn28_4, torchvision/swin_t, timm/convnext_tiny or "
-            "package.module:function."
+            "package.module:function; default: that of the run in --weights, or wrn16_2."
         ),
-    ] = "wrn16_2",
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="File of weights or folder of a run; default: untrained.")
     ] = None,
@@ -89,6 +94,12 @@ def spectra(
     check_output(output)
     check_band(band)
     place = find_device(device)
+    if weights is not None and Run(weights).config_file.is_file():
+        config = Run(weights).read_config()
+        if data is None:
+            data, root = config["recipe"].get("data"), root or config["recipe"].get("root")
+        model = model or config["network"]
+    data, model = data or "photos", model or "wrn16_2"
     source = load_data(data, root=root, image_size=image_size)
     torch.manual_seed(seed)
     state = f"untrained, seed {seed}"
