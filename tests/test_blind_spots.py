@@ -39,6 +39,25 @@ def test_what_is_not_seen() -> None:
     assert seen["L_CPS"] == every - {"twice the map", "without its mean"}
 
 
+def test_distortions_are_what_their_names_say() -> None:
+    teacher = maps()
+    made, modes = distortions(teacher), torch.fft.rfft2(teacher)
+    assert torch.equal(made["shift by 1 pixel"], teacher.roll(1, -1))
+    noise = made["noise, half the deviation"] - teacher
+    assert float(noise.std() / teacher.std((-2, -1)).mean()) == pytest.approx(0.5, rel=0.05)
+    kx, ky = torch.fft.rfftfreq(16).double(), torch.fft.fftfreq(16).double()[:, None]
+    gain = torch.exp(-2 * (torch.pi * torch.hypot(kx, ky)).square())
+    torch.testing.assert_close(torch.fft.rfft2(made["blur, σ = 1 pixel"]), modes * gain)
+    low, high = ((1, 0), (0, 1)), ((2, 0), (0, 3))  # 2 of 16 pixels: |k| is 1/8
+    for name, disturbed, kept in (("low", low, high), ("high", high, low)):
+        changed = torch.fft.rfft2(made[f"{name} phases random"])
+        torch.testing.assert_close(changed.abs(), modes.abs())
+        for at in disturbed:
+            assert not torch.allclose(changed[..., *at], modes[..., *at])
+        for at in ((0, 0), *kept):
+            torch.testing.assert_close(changed[..., *at], modes[..., *at])
+
+
 def test_losses_are_those_of_their_methods() -> None:
     teacher, student = maps(), perturb(maps(), noise=0.5)
     found = compare(teacher, student, margin=-torch.inf)

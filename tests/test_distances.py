@@ -21,11 +21,13 @@ from spectralkd.analysis.distances import (
     partial_cost,
     perturb,
     relative,
+    scrambled_rings,
     white_noise,
 )
 from spectralkd.losses import overhaul
 from spectralkd.losses.base import Taps
 from spectralkd.losses.spectral import Spectral
+from spectralkd.spectra.correlation import ring_correlation
 from spectralkd.spectra.power import radial_power
 from spectralkd.spectra.rings import ring_frequencies
 
@@ -61,6 +63,15 @@ def test_blur_multiplies_every_mode_by_a_gaussian(sigma: float, height: int, wid
             modes[row, column] *= math.exp(-2 * math.pi**2 * sigma**2 * square)
     truth = np.fft.ifft2(modes).real
     np.testing.assert_allclose(perturb(x, blur=sigma).numpy(), truth, atol=1e-12)
+
+
+def test_each_ring_is_scrambled_by_itself() -> None:
+    x = maps(3).double()
+    scrambled = scrambled_rings(x)
+    assert len(scrambled) == len(ring_frequencies(16, 16)) - 1
+    for number, changed in enumerate(scrambled, start=1):
+        kept = ring_correlation(x, changed).mean(0) > 1 - 1e-9
+        assert [ring for ring, same in enumerate(kept.tolist()) if not same] == [number]
 
 
 def test_blur_spreads_a_point_by_sigma_pixels() -> None:

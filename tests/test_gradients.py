@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from spectralkd.analysis.gradients import gradient_norms, gradient_shares
 from spectralkd.losses import METHODS
-from spectralkd.losses.base import Reading
+from spectralkd.losses.base import Method, Reading, cross_entropy
 from spectralkd.losses.distiller import Distiller
 from spectralkd.models import create_model
 
@@ -65,6 +66,20 @@ def test_nothing_changes_and_shares_add_up(method: str) -> None:
     assert all(parameter.grad is None for parameter in distiller.parameters())
     assert distiller.training
     assert hooks_of(student) == hooks
+
+
+def test_a_term_that_does_not_depend_on_the_maps_does_not_pull() -> None:
+    class Own(Method):
+        needs_teacher = False
+
+        def forward(self, teacher: Any, student: Any, labels: Any, phase: str = "train") -> Any:
+            free = next(own.parameters()).square().sum()
+            return {"ce": cross_entropy(student, labels), "free": free}
+
+    own = create_model("wrn10_1", 10)
+    norms = gradient_norms(Distiller(None, own, Own()), torch.randn(4, 3, 32, 32), torch.arange(4))
+    assert set(norms["free"].values()) == {0.0}
+    assert gradient_shares(norms) == {"ce": 1.0, "free": 0.0}
 
 
 def test_a_network_without_stages_has_no_maps_to_pull_at() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -214,6 +215,19 @@ def test_the_folded_share_of_white_noise_and_of_a_slow_wave() -> None:
     wave = torch.cos(2 * torch.pi * torch.arange(64) * 3 / 8).expand(1, 1, 64, 64)
     (found,) = aliasing(identity, [wave], progress=False).values()
     assert found.share > 1 - 1e-10
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 7), (6, 11)])
+def test_the_folded_share_is_that_of_the_whole_plane(height: int, width: int) -> None:
+    identity = nn.Conv2d(1, 1, 1, stride=(2, 3), bias=False)
+    nn.init.ones_(identity.weight)
+    x = torch.randn(5, 1, height, width, generator=torch.Generator().manual_seed(0)).double()
+    (found,) = aliasing(identity.double(), [x], progress=False).values()
+    power = (np.abs(np.fft.fft2(x.numpy())) ** 2).sum((0, 1))
+    power[0, 0] = 0
+    ky, kx = np.abs(np.fft.fftfreq(height))[:, None], np.abs(np.fft.fftfreq(width))[None, :]
+    expected = power[(ky > 1 / 4) | (kx > 1 / 6)].sum() / power.sum()
+    assert found.share == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_blur_before_the_sampling_folds_less_and_batches_add_up() -> None:
