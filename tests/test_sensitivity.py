@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from spectralkd.analysis.aliasing import aliasing
 from spectralkd.analysis.conventions import conventions, half_diagonal
@@ -147,22 +148,29 @@ def test_errors_of_the_same_images_are_compared_image_by_image() -> None:
     net, data, rings = PhaseOfOneWave(), noise_images(40), 7
     found = ring_scrambling(net, data, "body", batch_size=16, progress=False)
     assert len(found.error) == rings
-    phases, changes = torch.Generator().manual_seed(0), torch.zeros(rings, 0)
+    phases, joint = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    changes, losses = torch.zeros(rings + 1, 0), torch.zeros(rings + 1)
 
-    def change(ring: int, x: Tensor) -> Tensor:
-        return scramble_ring(x, ring, phases)
+    def change(ring: int | None, x: Tensor) -> Tensor:
+        return scramble_ring(x, ring, phases if ring else joint)
 
     with torch.no_grad():
         for images, labels in data.batches(16):
-            clean = (net(images).argmax(1) != labels).double()
-            wrong = []
-            for ring in range(1, rings + 1):
+            clean, logits = (net(images).argmax(1) != labels).double(), []
+            for number, ring in enumerate([*range(1, rings + 1), None]):
                 with altered(net, ["body"], lambda _, x, n=ring: change(n, x)):
-                    wrong.append((net(images).argmax(1) != labels).double())
+                    logits.append(net(images))
+                losses[number] += functional.cross_entropy(logits[-1], labels, reduction="sum")
+            wrong = [(each.argmax(1) != labels).double() for each in logits]
             changes = torch.cat([changes, 100 * (torch.stack(wrong) - clean)], 1)
     assert changes[2].abs().sum() > 500
-    torch.testing.assert_close(found.error - found.clean_error, changes.mean(1))
-    torch.testing.assert_close(found.stderr, changes.std(1) / 40**0.5)
+    means, errors = changes.mean(1), changes.std(1) / 40**0.5
+    torch.testing.assert_close(found.error - found.clean_error, means[:-1])
+    torch.testing.assert_close(found.stderr, errors[:-1])
+    torch.testing.assert_close(found.loss.float(), losses[:-1] / 40)
+    all_at_once = (found.joint_error - found.clean_error, found.joint_stderr, found.joint_loss)
+    expected = (float(means[-1]), float(errors[-1]), float(losses[-1]) / 40)
+    assert all_at_once == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 12)])
