@@ -33,6 +33,8 @@ with contextlib.redirect_stdout(io.StringIO()) as said:
 assert said.getvalue().startswith({says!r}), said.getvalue()
 """
 
+# What is stored is of a CPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # A figure as data alone: its picture is not compared.
 os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"
 

@@ -241,6 +241,8 @@ def test_methods_are_summed_by_plus() -> None:
     assert own == {"weight": 0.5}
     for method, expected in (("at", {"weight": 2.0}), ("kd+at", {"at": {"weight": 2.0}})):
         assert values.parse_options(method, ["at.weight=2"], ["at", "kd+at"]) == expected
+    both = ["kd+at.at.weight=3", "at.weight=2"]  # whichever comes first
+    assert values.parse_options("kd+at", both, ["at", "kd+at"]) == {"at": {"weight": 3.0}}
     with pytest.raises(ValueError, match=r"a name among kd.temperature, .*at.weight .*got 'te"):
         values.parse_options("kd+at", ["temperature=3"], ["kd+at"])
 

@@ -153,7 +153,7 @@ def spectrum_of(data: ImageData, ring: str = "jacobian") -> float:
 
 
 def test_cifar100_has_the_papers_exponent(data_root: Path) -> None:
-    """Fig. 1 prints -2.203; ring sums over the complete rings of [1/8, 1/2)."""
+    """Fig. 1 prints -2.203; |k| × ring means over [1/8, 1/2)."""
     data = load_data("cifar100", root=data_root)
     assert (len(data), len(data.classes)) == (10_000, 100)
     assert spectrum_of(data) == pytest.approx(-2.2, abs=0.05)

@@ -217,8 +217,10 @@ def test_the_phases_above_are_all_there_are() -> None:
 @pytest.mark.parametrize(
     ("phases", "says"),
     [
-        ((), "method: expected phases to be one Phase or several, got "),
-        (("train",), "method: expected phases to be one Phase or several, got "),
+        ((), "method: expected phases to be a tuple of Phase, got "),
+        (("train",), "method: expected phases to be a tuple of Phase, got "),
+        (Phase("train"), "method: expected phases to be a tuple of Phase, got Phase"),
+        ((Phase("a", True),), "expected a whole number of epochs, or None, in the phase 'a'"),
         ((Phase("a", 0.5),), "expected a whole number of epochs, or None, in the phase 'a', got 0"),
         ((Phase("a", -1),), "expected a whole number of epochs, or None, in the phase 'a', got -1"),
     ],

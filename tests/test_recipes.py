@@ -42,6 +42,20 @@ def test_imagenet() -> None:
     assert heo.drop_epochs() == (29, 59, 89)  # one epoch earlier in the reference code
 
 
+def test_the_demo_is_the_one_whose_errors_the_readme_tells() -> None:
+    recipe = get_recipe("demo")
+    assert (recipe.teacher_model, recipe.student_model) == ("wrn16_2", "wrn10_1")
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.drops) == (4, 30, 0.1, (0.5, 0.75))
+    assert (recipe.nesterov, recipe.weight_decay, recipe.momentum) == (True, 5e-4, 0.9)
+    assert (recipe.alpha, recipe.beta, recipe.gamma) == (1e-3, 1e-3, 1e-2)
+
+
+@pytest.mark.parametrize("drops", [(0.0, 0.5), (0.5, 1.0), (0.6, 0.5), (0.5, float("nan"))])
+def test_drops_are_growing_fractions(drops: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"drops: expected growing fractions in \(0, 1\), got"):
+        get_recipe("c", drops=drops)
+
+
 @pytest.mark.parametrize(
     ("epochs", "drops"),
     [(1, (1, 2)), (2, (1, 2)), (3, (1, 2)), (4, (2, 3)), (10, (5, 7)), (30, (15, 22))],
@@ -76,6 +90,7 @@ def test_texts_become_values() -> None:
     with pytest.raises(ValueError, match="precision: expected one of 'auto', 'float32', 'bf16'"):
         parsed("precision", "half")
     assert [parse_value("w", None | float, text) for text in ("2", "")] == [2.0, None]
+    assert parse_value("w", float | str | None, "2") == 2.0
     for kind in (list[str], dict[str, float]):
         with pytest.raises(ValueError, match="sizes: expected a type that text can name"):
             parse_value("sizes", kind, "a,b")

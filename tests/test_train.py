@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -299,7 +299,42 @@ def test_defaults_of_another_version_are_another_configuration(tmp_path: Path) -
 def test_options_are_of_kinds_that_a_file_can_hold(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="options: expected numbers, words and lists, .*, got"):
         distill(tiny(), tmp_path / "run", method="own_parts:LogitMSE", options={"weight": {3.0}})
+    with pytest.raises(TypeError, match="layout: expected numbers, words and lists, .*, got"):
+        distill(tiny(), tmp_path / "run", method="at", layout={"group1": {1}})  # type: ignore
     assert not (tmp_path / "run").exists()
+
+
+def test_defaults_that_a_file_cannot_hold_are_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(eq=False, repr=False)
+    class Own(Method):
+        distance: Callable[..., Tensor] = functional.mse_loss
+        weight: float = 2.0
+
+        def forward(self, teacher: Any, student: Any, labels: Tensor, phase: str = "train") -> Any:
+            return {"mse": self.weight * self.distance(student.logits, teacher.logits)}
+
+    class Renamed(Own):
+        def __init__(self, scale: float = 1.0) -> None:
+            self.factor, self.weight, self.distance = scale, 1.0, functional.mse_loss
+
+    monkeypatch.setitem(METHODS, "own", Own)
+    monkeypatch.setitem(METHODS, "renamed", Renamed)
+    settings = {"teacher": tmp_path / "t.safetensors", "progress": False}
+    save_file(create_model("wrn10_1", 15).state_dict(), settings["teacher"])
+    for method, defaults in (("own", {"weight": 2.0}), ("renamed", {})):
+        run = distill(tiny(epochs=1, train_images=40), tmp_path / method, method=method, **settings)
+        assert run.read_config()["defaults"] == defaults
+
+
+def test_a_finished_run_needs_neither_data_nor_teacher_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(epochs=1, train_images=40)
+    distill(recipe, tmp_path / "run", method="at", progress=False)
+    monkeypatch.setattr(api, "load_data", mock.Mock(side_effect=FileNotFoundError))
+    assert distill(recipe, tmp_path / "run", method="at", progress=False).finished
 
 
 def test_a_sum_of_methods_is_distilled_and_recorded(tmp_path: Path) -> None:

@@ -94,10 +94,17 @@ def _one_line(error: Exception, words: list[str]) -> str:
 
 def _in_own_code(error: Exception) -> str:
     """Where in a file of the user's an error arose; empty if not there."""
-    installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE), "<")
-    frames = extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(installed)]
-    if not own or isinstance(error, OSError):
+    if isinstance(error, OSError):
+        return ""
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+
+    def installed(file: Path) -> bool:
+        there = {"site-packages", "dist-packages"} & {*file.parts}
+        return bool(there) or any(file.is_relative_to(place) for place in (library, PACKAGE))
+
+    frames = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+    own = [frame for frame in frames if not installed(Path(frame.filename).resolve())]
+    if not own:
         return ""
     return f" ({own[-1].filename}, line {own[-1].lineno}; spectralkd --traceback shows all)"
 

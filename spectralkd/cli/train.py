@@ -78,8 +78,8 @@ def distill(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            help="Option of the method as name=value, of one of several as METHOD.name=value; "
-            "may be repeated."
+            help="Option of the method as name=value, of one of several as METHOD.name=value "
+            "(also in a sum with that method); may be repeated."
         ),
     ] = None,
     layers: Annotated[

@@ -59,14 +59,15 @@ def parse_options(method: str, given: list[str], methods: list[str]) -> dict[str
     """Options of one of several methods: those for all of them, and those that name it."""
     if len(methods) == 1:
         return _own_options(method, given)
-    own = []
+    own: list[str] = []
+    of_part: list[str] = []
     for text in given:
         of = next((name for name in methods if text.startswith(f"{name}.")), None)
         if of in (None, method):
             own.append(text.removeprefix(f"{method}."))
         elif of in method.split("+"):
-            own.append(text)
-    return _own_options(method, own)
+            of_part.append(text)
+    return _own_options(method, of_part + own)  # the sum's own come last and win
 
 
 def _own_options(method: str, given: list[str]) -> dict[str, Any]:

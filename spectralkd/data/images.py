@@ -149,12 +149,12 @@ class ImageFiles:
             label = operator.index(label)
         except TypeError:
             raise TypeError(
-                f"labels: expected whole numbers, got {label!r} for image {index}"
+                f"labels: expected whole numbers, got {label!r} for image {index} of this set"
             ) from None
-        if not 0 <= label < len(self.classes):
+        if self.classes and not 0 <= label < len(self.classes):
             raise ValueError(
                 f"labels: expected 0 to {len(self.classes) - 1}, one of the classes, got {label} "
-                f"for image {index}"
+                f"for image {index} of this set"
             )
         return image, label
 
@@ -228,7 +228,7 @@ def _moments(data: ImageData, dtype: torch.dtype, device: torch.device) -> tuple
 
 def _check_moments(mean: Sequence[float], std: Sequence[float]) -> None:
     for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3:
+        if not isinstance(values, Sequence) or len(values) != 3:
             raise ValueError(f"{name}: expected a number for each of 3 channels, got {values!r}")
     if not all(value > 0 for value in std):
         raise ValueError(f"std: expected positive numbers, got {std!r}")

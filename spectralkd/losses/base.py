@@ -104,7 +104,7 @@ class Method(nn.Module):
         if cls.__hash__ is None:
             raise TypeError(
                 f"method: expected @dataclass(eq=False, repr=False) before {cls.__name__}, got a "
-                f"dataclass that compares by value, which no module can be"
+                f"class that compares by value, as no module does"
             )
         method = super().__new__(cls)
         nn.Module.__init__(method)  # before the dataclass sets its fields
@@ -159,19 +159,25 @@ def method_options(method: type[Method]) -> dict[str, Any]:
     return {p.name: p.default for p in own}
 
 
+def kept_options(method: Method) -> dict[str, Any]:
+    """The values of a method's options, as far as it keeps them as attributes of their names."""
+    names = method_options(type(method))
+    return {name: getattr(method, name) for name in names if hasattr(method, name)}
+
+
 def chosen_options(method: Method) -> dict[str, Any]:
     """The values of a method's options, for a run's configuration.
 
     Raises:
         TypeError: an option that the method does not keep as an attribute of the same name.
     """
-    options = method_options(type(method))
-    if lost := [name for name in options if not hasattr(method, name)]:
+    kept = kept_options(method)
+    if lost := [name for name in method_options(type(method)) if name not in kept]:
         raise TypeError(
             f"method: expected {type(method).__name__} to keep its options as attributes, so that "
             f"runs can record them; {', '.join(lost)} missing"
         )
-    return {name: getattr(method, name) for name in options}
+    return kept
 
 
 def check_classes(teacher: Tensor, student: Tensor) -> None:

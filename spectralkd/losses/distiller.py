@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -269,9 +270,10 @@ def share_teacher(distillers: Sequence[Distiller]) -> None:
 
 def _check_phases(phases: Sequence[Phase]) -> None:
     if not phases or not all(isinstance(phase, Phase) for phase in phases):
-        raise TypeError(f"method: expected phases to be one Phase or several, got {phases!r}")
+        raise TypeError(f"method: expected phases to be a tuple of Phase, got {phases!r}")
     for name, epochs, *_ in phases:
-        if epochs is not None and not (isinstance(epochs, int) and epochs >= 0):
+        whole = isinstance(epochs, Integral) and not isinstance(epochs, bool)
+        if epochs is not None and not (whole and epochs >= 0):
             raise ValueError(
                 f"method: expected a whole number of epochs, or None, in the phase {name!r}, got "
                 f"{epochs!r}"

@@ -6,8 +6,8 @@ Two reductions over a ring are in use; their exponents differ by exactly one:
     the mean over the ring, the physicist's power spectral density;
 ``ring="jacobian"``
     the mean times |k|: the P(|k|) of the paper's figures, whose Eq. 7 carries the Jacobian |k| of
-    the change to polar coordinates. Up to a constant it is the sum over a ring of many modes; few
-    modes scatter about it, in 8×8 maps by 20 %.
+    the change to polar coordinates. Up to a constant it is the sum over a ring, but
+    for the number of a ring's modes, which scatters about 2π|k|.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import nn
 from spectralkd.data import Split, load_data
 from spectralkd.data.augmentation import check_batch_size
 from spectralkd.data.images import ImageArray, ImageData, ImageFiles, first_image, hold_out, suited
-from spectralkd.losses.base import Method, chosen_options
+from spectralkd.losses.base import Method, chosen_options, kept_options
 from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.options import named_options, with_recipe
 from spectralkd.losses.sum import Sum, make_method, method_name
@@ -34,7 +34,7 @@ from spectralkd.training.evaluate import check_logits
 from spectralkd.training.lock import locked
 from spectralkd.training.loop import Loop
 from spectralkd.training.recipes import FREE_FIELDS, Recipe
-from spectralkd.training.run_folder import Run, file_digest
+from spectralkd.training.run_folder import Run, file_digest, is_json
 from spectralkd.training.together import run_together
 
 MARGIN_IMAGES = 256
@@ -174,10 +174,14 @@ class StudentRun:
         """The run's configuration, but for the teacher's digest."""
         method, options, recipe = self.made(), self.all_options, self.recipe
         config = _config(recipe, "distill", recipe.student_model, self.method, options)
-        chosen = method.methods if isinstance(method, Sum) else chosen_options(method)
-        known, every = named_options(options), named_options(chosen)
+        every = method.methods if isinstance(method, Sum) else kept_options(method)
+        known = named_options(options)
         # Another version of a method may have other ones.
-        config["defaults"] = {name: every[name] for name in every if name not in known}
+        config["defaults"] = {
+            name: value
+            for name, value in named_options(every).items()
+            if name not in known and is_json(value)
+        }
         return config | self.connection
 
 
@@ -209,16 +213,17 @@ def train_teacher(
     needing = [student for student in students if student.made().needs_teacher]
     if not needing:
         return None
-    recipe = students[0].recipe
-    training, _ = _load_both(recipe, make_accelerator(recipe, run, tracker))
-    untrained = create_model(recipe.teacher_model, len(training.classes))
-    training = suited(training, untrained, recipe.image_size)
+    recipe, begun = students[0].recipe, Run(run)
+    if begun.config_file.is_file():
+        recipe = replace(recipe, seed=begun.read_config()["recipe"]["seed"])
     for student in students:
         _compared(student.run, student.config())
-    for student in needing:  # does it fit the maps of these images?
-        _distiller(student, untrained, training).close()
-    if (begun := Run(run)).config_file.is_file():
-        recipe = replace(recipe, seed=begun.read_config()["recipe"]["seed"])
+    if not begun.finished:
+        training, _ = _load_both(recipe, make_accelerator(recipe, run, tracker))
+        untrained = create_model(recipe.teacher_model, len(training.classes))
+        training = suited(training, untrained, recipe.image_size)
+        for student in needing:  # does it fit the maps of these images?
+            _distiller(student, untrained, training).close()
     return train(recipe, run, tracker=tracker, progress=progress, stop=stop).path
 
 

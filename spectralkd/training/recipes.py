@@ -309,7 +309,7 @@ def parse_value(name: str, kind: Any, text: str) -> Any:
         check_choice(name, text, kind)
         return text
     if NoneType in kinds:
-        (own,) = (kind for kind in kinds if kind is not NoneType)
+        own = next(kind for kind in kinds if kind is not NoneType)
         return parse_value(name, own, text) if text else None
     if get_origin(kind) is tuple:
         return tuple(parse_value(name, kinds[0], part) for part in text.split(",") if part.strip())

@@ -91,13 +91,11 @@ class Run:
                 its configuration is lost or damaged.
             TypeError: JSON cannot hold the configuration.
         """
-        try:
-            json.dumps(config)
-        except TypeError as error:
-            raise TypeError(
-                f"options: expected numbers, words and lists, which JSON can hold, got "
-                f"{config.get('options')!r}: {error}"
-            ) from error
+        for name, value in config.items():
+            if not is_json(value):
+                raise TypeError(
+                    f"{name}: expected numbers, words and lists, which JSON can hold, got {value!r}"
+                )
         if not self.config_file.is_file():
             if left := [p for p in (self.weights_file, self.metrics_file, *self.checkpoints())
                         if p.is_file()]:  # fmt: skip
@@ -335,6 +333,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] 
         for name, a, b in _differences(old, new)
         if name not in ignored
     ]
+
+
+def is_json(value: object) -> bool:
+    """Whether a file of JSON can hold a value."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def find_runs(folder: str | Path) -> list[Path]:
