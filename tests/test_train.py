@@ -386,7 +386,8 @@ def test_compiled_and_bf16_runs_follow_the_plain_one(
         terms = {"ce", "kd", "overhaul", "l1", "cps", "ab", "ft", "reconstruction"} & plain.keys()
         assert len(terms) >= 1
         for term in ("loss", *terms):
-            assert other[term] == pytest.approx(plain[term], rel=tolerance), term
+            near = pytest.approx(plain[term], rel=tolerance, abs=tolerance / 50)
+            assert other[term] == near, term
     assert compiler.called == ("compile" in setting)
     if "precision" in setting:
         assert lines[0][-1]["loss"] != lines[1][-1]["loss"]
