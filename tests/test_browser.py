@@ -374,6 +374,7 @@ def test_the_panel_launches_stops_resumes_and_attaches(context: Any, address: st
     assert launch.is_disabled()
     fill("Name of the run", "tiny")
     fill("train images", "300")
+    fill("teacher model", "wrn10_1")  # small: its epochs are short
     fill("epochs", "1000")  # longer than the test: it is stopped
     until(page, "document.body.innerText.includes('--train-images 300')")
     launch.click()

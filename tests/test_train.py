@@ -1043,7 +1043,7 @@ def test_a_users_file_gives_networks_data_and_method(tmp_path: Path) -> None:
 
 
 def test_setup_c_trains_on_cifar100(data_root: Path, tmp_path: Path) -> None:
-    """Sixty steps of WRN-28-4 → WRN-16-2 with the spectral loss, small batches."""
+    """Thirty steps of WRN-28-4 → WRN-16-2 with the spectral loss, small batches."""
     torch.manual_seed(0)
     save_file(create_model("wrn28_4").state_dict(), tmp_path / "t.safetensors")
     recipe = get_recipe(
@@ -1051,8 +1051,8 @@ def test_setup_c_trains_on_cifar100(data_root: Path, tmp_path: Path) -> None:
         root=str(data_root),
         epochs=2,
         batch_size=12,
-        train_images=360,
-        validation_images=200,
+        train_images=180,
+        validation_images=100,
         lr=0.02,
     )
     run = distill(recipe, tmp_path / "run", teacher=tmp_path / "t.safetensors", progress=False)
