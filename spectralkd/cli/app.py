@@ -13,7 +13,6 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Annotated
 
-import torch
 import typer
 
 from spectralkd import __version__
@@ -61,9 +60,6 @@ def main() -> None:
         words = _one_line(error, sys.argv[1:])
         print(f"spectralkd: {words}{'' if own else _in_own_code(error)}", file=sys.stderr)
         status = 2
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
     if status == 130:  # Ctrl-C
         print("spectralkd: interrupted; the same command resumes a run", file=sys.stderr)
     if isinstance(status, int) and status:

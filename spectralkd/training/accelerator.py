@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
@@ -48,6 +50,8 @@ def make_accelerator(recipe: Recipe, run: str | Path, tracker: str | None = None
     )
     _check_processes(accelerator)
     _check_graph(recipe, accelerator)
+    if accelerator.num_processes > 1:
+        _leave_group_at_exit()
     return accelerator
 
 
@@ -125,6 +129,17 @@ def _forget_precision() -> None:
     another one; there is no public way to reset that and keep the process group.
     """
     AcceleratorState._reset_state()
+
+
+@cache
+def _leave_group_at_exit() -> None:
+    """A process that ends while threads of its group run is at times aborted."""
+
+    def leave() -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    atexit.register(leave)
 
 
 def _check_tracker(tracker: str | None) -> None:
