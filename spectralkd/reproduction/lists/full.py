@@ -13,6 +13,7 @@ from spectralkd.reproduction.jobs import STUDENTS, WEIGHTS, Job, teacher_name
 from spectralkd.training.recipes import Preset, get_recipe
 
 SEEDS = (0, 1, 2)
+_MEASURED = {"evaluate_every": 10, "spectra_every": 10}
 MAIN_METHODS = ("baseline", "kd", "at", "overhaul", "spectral")
 MORE_METHODS = ("fitnets", "jacobian", "ft", "ab")
 PAPER_WEIGHTS = {"alpha": 1e-4, "beta": 1e-4}
@@ -65,7 +66,7 @@ def jobs() -> Iterator[Job]:
 
 
 def _teacher(step: int, setup: str, preset: Preset) -> Job:
-    recipe = get_recipe(setup, preset, spectra_every=10)
+    recipe = get_recipe(setup, preset, **_MEASURED)
     name = teacher_name(recipe.teacher_model, preset)
     ships = WEIGHTS["full"] if preset == "heo" else None
     return Job(step, name, "teacher", recipe, "teacher", ships=ships)
@@ -81,8 +82,7 @@ def _student(
     options: dict[str, Any] | None = None,
     preset: Preset = "heo",
 ) -> Job:
-    settings: dict[str, Any] = {"seed": seed, "spectra_every": 10}
-    recipe = get_recipe(setup, preset, **(settings | (changes or {})))
+    recipe = get_recipe(setup, preset, **(_MEASURED | {"seed": seed} | (changes or {})))
     row, ships = row or method, None
     if (setup, preset, seed) == ("c", "heo", 0) and row in STUDENTS:
         ships = WEIGHTS["full"] + STUDENTS[row]
