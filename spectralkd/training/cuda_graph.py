@@ -18,7 +18,7 @@ class Replayed:
     """A step on batches of one size: the first few run normally, the others are replayed.
 
     Before it is recorded, a step must have allocated and tuned everything that it keeps. Batches
-    of another size always run normally. Not yet run on a GPU.
+    of another size always run normally.
 
     Args:
         step: takes images and labels; everything else that it reads or writes must stay at the
