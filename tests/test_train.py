@@ -32,15 +32,16 @@ from torch.nn import functional
 
 from spectralkd import cli
 from spectralkd.analysis.activations import stage_exponents
+from spectralkd.bench import random_images
 from spectralkd.cli import signals
 from spectralkd.data import load_data
 from spectralkd.data.augmentation import training_stream
-from spectralkd.data.images import ImageData, hold_out
+from spectralkd.data.images import ImageArray, ImageData, hold_out
 from spectralkd.data.photos import photos
 from spectralkd.losses import METHODS
 from spectralkd.losses.base import Method
 from spectralkd.losses.distiller import Distiller
-from spectralkd.models import MODELS, create_model
+from spectralkd.models import MODELS, create_model, pretrained_file
 from spectralkd.models.stage import Stage
 from spectralkd.models.weights import load_weights
 from spectralkd.reproduction.paper_tables import results_table
@@ -863,9 +864,30 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path: Path) -> None
     assert len(Run(tmp_path).read_metrics()) == 1
 
 
+def hundred_classes(split: str) -> ImageArray:
+    return random_images(60)
+
+
+def test_a_teacher_that_comes_with_the_package_is_named(tmp_path: Path) -> None:
+    recipe = tiny(data="test_train:hundred_classes", teacher_model="wrn16_1", epochs=1)
+    recipe = replace(recipe, train_images=None, validation_images=None)
+    named, given = (
+        distill(recipe, tmp_path / name, method="kd", teacher=teacher, progress=False)
+        for name, teacher in (
+            ("named", "cifar100-short"),
+            ("given", pretrained_file("wrn16_1", "cifar100-short")),
+        )
+    )
+    assert named.read_config() == given.read_config()
+    assert without_rates(named.read_metrics()) == without_rates(given.read_metrics())
+
+
 def test_a_teacher_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="teacher: expected a run's folder or a file"):
         distill(tiny(), tmp_path / "a", teacher=tmp_path / "none", progress=False)
+    says = r"or a file \(or the package's cifar100 or cifar100-short\), got 'cifar'"
+    with pytest.raises(ValueError, match=says):
+        distill(tiny(teacher_model="wrn28_4"), tmp_path / "c", teacher="cifar", progress=False)
     (tmp_path / "begun").mkdir()
     with pytest.raises(ValueError, match="begun is not a finished run"):
         distill(tiny(), tmp_path / "b", teacher=tmp_path / "begun", progress=False)

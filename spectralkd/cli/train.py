@@ -71,8 +71,8 @@ def distill(
         Path | None,
         typer.Option(
             "--teacher",
-            help="Finished run or file of weights; if omitted and needed, a teacher is trained "
-            "first.",
+            help="Finished run, file of weights or name of those that come with the package, such "
+            "as cifar100 of wrn28_4; if omitted and needed, a teacher is trained first.",
         ),
     ] = None,
     option: Annotated[

@@ -124,6 +124,12 @@ def _create(name: str, num_classes: int) -> nn.Module:
     return model
 
 
+def pretrained_names(name: str) -> list[str]:
+    """Names of the weights of a network that come with the package."""
+    files = PRETRAINED.glob(f"{name}-*.safetensors")
+    return sorted(file.stem.removeprefix(f"{name}-") for file in files)
+
+
 def pretrained_file(name: str, pretrained: str) -> Path:
     """The weights of a network that come with the package, in half precision.
 

@@ -25,7 +25,7 @@ from spectralkd.losses.distiller import Distiller, given
 from spectralkd.losses.options import named_options, with_recipe
 from spectralkd.losses.sum import Sum, make_method, method_name
 from spectralkd.losses.taps import Pairs, Resize, paired_layers
-from spectralkd.models import create_model, stage_outputs
+from spectralkd.models import create_model, pretrained_file, pretrained_names, stage_outputs
 from spectralkd.models.features import check_layers
 from spectralkd.models.layout import Layouts
 from spectralkd.models.weights import load_weights, weights_digest
@@ -116,8 +116,9 @@ def distill(
     Args:
         recipe, run, tracker, progress, stop: as ``train``.
         method: one of ``losses.METHODS``, or ``"package.module:Class"``; a sum as ``Distiller``.
-        teacher: a finished run's folder, or a file of weights; if omitted and needed, the
-            recipe's teacher is trained first, in the folder ``teacher`` of the run.
+        teacher: a finished run's folder, a file of weights, or the name of those of the recipe's
+            teacher that come with the package, such as ``"cifar100"`` of wrn28_4; if omitted and
+            needed, the recipe's teacher is trained first, in the folder ``teacher`` of the run.
         options: the method's own arguments; they override what it takes from the recipe
             (``Method.of_recipe``), such as alpha.
         layers, layout, resize: as ``Distiller``. Margins that no batch norm gives are measured
@@ -243,7 +244,7 @@ def distill_together(
 
     Args:
         students: one or more; their recipes name one teacher.
-        teacher: a finished run's folder, or a file of weights; None where no method needs one.
+        teacher: as ``distill``; None where no method needs one.
         tracker, progress, stop: as ``train``.
 
     Raises:
@@ -253,7 +254,7 @@ def distill_together(
     check_students(students)
     weights = None
     if teacher is not None:
-        weights = _teacher_weights(Path(teacher), students[0].recipe.teacher_model)
+        weights = _teacher_weights(teacher, students[0].recipe.teacher_model)
     elif needing := [s.method for s in students if s.made().needs_teacher]:
         raise ValueError(f"teacher: {needing[0]} needs one, got None")
     about_teacher = {"teacher_sha256": file_digest(weights)} if weights else {}
@@ -493,12 +494,16 @@ def _files(data: ImageData) -> Any:
     return getattr(data.dataset, "samples", None) if isinstance(data, ImageFiles) else None
 
 
-def _teacher_weights(path: Path, network: str) -> Path:
-    """The weights file of a teacher given by that file or by its run."""
-    if not path.is_dir():
-        if not path.is_file():
-            raise ValueError(f"teacher: expected a run's folder or a file, got {str(path)!r}")
+def _teacher_weights(teacher: str | Path, network: str) -> Path:
+    """The weights file of a teacher given by that file, by its run or by name."""
+    path, named = Path(teacher), pretrained_names(network)
+    if path.is_file():
         return path
+    if not path.is_dir():
+        if str(teacher) in named:
+            return pretrained_file(network, str(teacher))
+        ours = f" (or the package's {' or '.join(named)})" if named else ""
+        raise ValueError(f"teacher: expected a run's folder or a file{ours}, got {str(teacher)!r}")
     run = Run(path)
     if not run.finished:
         raise ValueError(f"teacher: {path} is not a finished run; run its command again")
