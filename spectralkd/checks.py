@@ -111,7 +111,7 @@ def check_not_lost(name: str, x: Tensor, power: Tensor, *, centered: bool = Fals
     weak = power.detach().amax(-1) < torch.finfo(power.dtype).tiny
     if not weak.any():
         return
-    left = x.detach()[weak]
+    left = x.detach()[weak.to(x.device)]
     if centered:
         left = left - left.mean((-2, -1), keepdim=True)
     if left.any():

@@ -140,6 +140,12 @@ def batch_norms(run: Run) -> dict[str, float]:
     return {k: float(v.norm()) for k, v in weights.items() if k.endswith("running_var")}
 
 
+def batches_seen(run: Run) -> set[int]:
+    """By the student's batch norms: each step counts once."""
+    weights = load_file(run.weights_file)
+    return {int(v) for k, v in weights.items() if k.endswith("num_batches_tracked")}
+
+
 @pytest.mark.parametrize("method", ["spectral", "overhaul", "kd", "ft"])
 def test_compiled_and_replayed_runs_follow_the_plain_one(
     method: str, teacher: Path, tmp_path: Path
@@ -165,6 +171,7 @@ def test_compiled_and_replayed_runs_follow_the_plain_one(
         assert numbers(runs[name]) == pytest.approx(numbers(runs["no"]), rel=0.02)
         # Of evaluations: statistics that a step updates twice, or not at all, do not show above.
         assert norms[name] == pytest.approx(norms["no"], rel=0.05)
+        assert batches_seen(runs[name]) == batches_seen(runs["no"])
 
 
 def test_several_students_replayed_behind_one_teacher(teacher: Path, tmp_path: Path) -> None:

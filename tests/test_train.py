@@ -868,7 +868,11 @@ def hundred_classes(split: str) -> ImageArray:
     return random_images(60)
 
 
-def test_a_teacher_that_comes_with_the_package_is_named(tmp_path: Path) -> None:
+def test_a_teacher_that_comes_with_the_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cifar100-short").mkdir()  # a folder of this name is no run
     recipe = tiny(data="test_train:hundred_classes", teacher_model="wrn16_1", epochs=1)
     recipe = replace(recipe, train_images=None, validation_images=None)
     named, given = (
@@ -880,6 +884,12 @@ def test_a_teacher_that_comes_with_the_package_is_named(tmp_path: Path) -> None:
     )
     assert named.read_config() == given.read_config()
     assert without_rates(named.read_metrics()) == without_rates(given.read_metrics())
+    with pytest.raises(
+        ValueError, match="teacher: expected the one that .*named began with, got N"
+    ):
+        distill(recipe, named.path, method="kd", progress=False)
+    with pytest.raises(ValueError, match="teacher: expected one of the 15 classes of photos; weig"):
+        distill(tiny(teacher_model="wrn16_1"), tmp_path / "a", teacher="cifar100-short")
 
 
 def test_a_teacher_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def interval(values: Sequence[float]) -> Interval:
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
     """Mean of a - b over the seeds that both have.
 
-    Pairs share the order of images and their augmentation, whose variation cancels.
+    Pairs share the order of images and their augmentation; what varies alike with it cancels.
 
     Args:
         a, b: values by seed.

@@ -60,8 +60,10 @@ def study(
     )
     print(f"\n{chosen} list: {counts}.")
     if left := [(s.job, max(0, s.job.epochs - s.epochs)) for s in states if s.status != "recorded"]:
+        # On a GPU runs are compiled and replayed, the step is not.
+        bound = "about" if best_device() == "cuda" else "at least"
         print(
-            f"What is missing takes at least {forecast(left):.1f} hours on this machine, judged by "
+            f"What is missing takes {bound} {forecast(left):.1f} hours on this machine, judged by "
             f"one step; the same command with --minutes 9 continues it."
         )
 

@@ -67,10 +67,9 @@ def distill(
             "teacher that is trained first takes the first of them."
         ),
     ] = None,
-    teacher_run: Annotated[
-        Path | None,
+    teacher: Annotated[
+        str | None,
         typer.Option(
-            "--teacher",
             help="Finished run, file of weights or name of those that come with the package, such "
             "as cifar100 of wrn28_4; if omitted and needed, a teacher is trained first.",
         ),
@@ -134,9 +133,12 @@ def distill(
         for name in methods
     ]
     stop = terminated()
-    if teacher_run is None:
-        teacher_run = api.train_teacher(students, run / "teacher", tracker=tracker, stop=stop)
-    for made in api.distill_together(students, teacher_run, tracker=tracker, stop=stop):
+    taught: str | Path | None = teacher
+    if taught is None:
+        if "teacher_sha256" in (settings or {}) and not Run(run / "teacher").finished:
+            print("spectralkd: a teacher is trained first; --teacher names one", file=sys.stderr)
+        taught = api.train_teacher(students, run / "teacher", tracker=tracker, stop=stop)
+    for made in api.distill_together(students, taught, tracker=tracker, stop=stop):
         _report(made)
 
 

@@ -20,6 +20,7 @@ CIFAR_IMAGES = 50_000
 def forecast(jobs: Iterable[tuple[Job, int]]) -> float:
     """A lower bound of the hours for jobs, from one step of each network on this machine as it is.
 
+    On a GPU it may be above the truth: runs are compiled and replayed there, the step is not.
     Losses, evaluations and the measurements on teachers are not in it. Students of one step, seed
     and teacher share each pass of the teacher, one for each mode of its batch norms.
 

@@ -30,7 +30,7 @@ from spectralkd.reproduction.measurements import (
 from spectralkd.reproduction.records import Record, Size, read_records, write_record
 from spectralkd.training.api import StudentRun, distill_together, train
 from spectralkd.training.evaluate import evaluate
-from spectralkd.training.lock import InUse, holder
+from spectralkd.training.lock import InUse, holder, locked
 from spectralkd.training.run_folder import Run, file_digest, made_with
 from spectralkd.training.together import Stopped
 
@@ -130,9 +130,9 @@ def run_study(
                 if Run(runs / job.name).finished:  # it need not wait for the others
                     _keep(job, _record(job, Run(runs / job.name), place), place, report)
             break
-        except InUse as error:  # another study works on some of them
-            report(str(error))
+        except InUse:  # another study works on some of them
             if busy := {job.name for job in group if holder(runs / job.name)}:
+                report(f"{', '.join(sorted(busy))}: another process works on it")
                 tried -= {job.name for job in group} - busy
             continue
         except FloatingPointError as error:
@@ -181,7 +181,8 @@ def _run(
         measures = {"scrambling": teacher_scrambling}
         if first.kind == "spectra":
             measures = {"spectra": network_spectra, "correlations": network_correlations}
-        measured = {name: of(network, weights, place.root) for name, of in measures.items()}
+        with locked(place.runs / first.name):
+            measured = {name: of(network, weights, place.root) for name, of in measures.items()}
         return [_about(first, place) | {"config": config | {"made_with": made_with()}} | measured]
     recipes = [replace(job.recipe, root=place.root) for job in jobs]
     if first.kind == "teacher":

@@ -191,9 +191,10 @@ class RadialPowerSpectrum(Metric):
                 f"got {(height, width)}"
             )
         power = torch.cat([_image_power(piece, self.window) for piece in chunks(maps)])
+        power = power.to(self.total.device)  # small; the checks then wait for no device but once
         check_finite("maps", maps, power)
         check_not_lost("maps", maps, power, centered=self.window != "none")
-        sums = torch.stack([power.double(), power.double().square()]).sum(1).to(self.total.device)
+        sums = torch.stack([power.double(), power.double().square()]).sum(1)
         if self.samples > 0:
             sums += torch.stack([self.total, self.total_square])
         check_finite("maps", maps, sums)

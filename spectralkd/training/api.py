@@ -117,15 +117,17 @@ def distill(
         recipe, run, tracker, progress, stop: as ``train``.
         method: one of ``losses.METHODS``, or ``"package.module:Class"``; a sum as ``Distiller``.
         teacher: a finished run's folder, a file of weights, or the name of those of the recipe's
-            teacher that come with the package, such as ``"cifar100"`` of wrn28_4; if omitted and
-            needed, the recipe's teacher is trained first, in the folder ``teacher`` of the run.
+            teacher that come with the package, such as ``"cifar100"`` of wrn28_4 (for data of
+            CIFAR-100's classes in their order); if omitted and needed, the recipe's teacher is
+            trained first, in the folder ``teacher`` of the run.
         options: the method's own arguments; they override what it takes from the recipe
             (``Method.of_recipe``), such as alpha.
         layers, layout, resize: as ``Distiller``. Margins that no batch norm gives are measured
             over 256 of the training images.
 
     Raises:
-        as ``train``; also ValueError where the teacher's run is unfinished or of another network;
+        as ``train``; also ValueError where the teacher is none, unfinished, of another network or
+            of other classes, or omitted where the run began with one;
             TypeError, ``method`` is neither a name nor options by name.
     """
     if isinstance(method, Mapping):
@@ -218,7 +220,10 @@ def train_teacher(
     if begun.config_file.is_file():
         recipe = replace(recipe, seed=begun.read_config()["recipe"]["seed"])
     for student in students:
-        _compared(student.run, student.config())
+        folder = _compared(student.run, student.config())
+        known = folder.read_config() if folder.config_file.is_file() else {}
+        if "teacher_sha256" in known and not begun.finished:
+            raise ValueError(f"teacher: expected the one that {folder.path} began with, got None")
     if not begun.finished:
         training, _ = _load_both(recipe, make_accelerator(recipe, run, tracker))
         untrained = create_model(recipe.teacher_model, len(training.classes))
@@ -279,7 +284,13 @@ def distill_together(
         training, validation = _load_both(recipe, accelerators[0])
         teacher_model = create_model(recipe.teacher_model, len(training.classes))
         if weights:
-            load_weights(teacher_model, weights)
+            try:
+                load_weights(teacher_model, weights)
+            except ValueError as error:
+                raise ValueError(
+                    f"teacher: expected one of the {len(training.classes)} classes of "
+                    f"{recipe.data}; {error}"
+                ) from error
         training, validation = (
             suited(data, teacher_model, recipe.image_size) for data in (training, validation)
         )
@@ -499,12 +510,12 @@ def _teacher_weights(teacher: str | Path, network: str) -> Path:
     path, named = Path(teacher), pretrained_names(network)
     if path.is_file():
         return path
+    run = Run(path)
+    if str(teacher) in named and not run.config_file.is_file():  # a folder of data, perhaps
+        return pretrained_file(network, str(teacher))
     if not path.is_dir():
-        if str(teacher) in named:
-            return pretrained_file(network, str(teacher))
         ours = f" (or the package's {' or '.join(named)})" if named else ""
         raise ValueError(f"teacher: expected a run's folder or a file{ours}, got {str(teacher)!r}")
-    run = Run(path)
     if not run.finished:
         raise ValueError(f"teacher: {path} is not a finished run; run its command again")
     was = run.read_config()["network"]

@@ -51,7 +51,8 @@ class Launch:
         recipe: see ``recipes.get_recipe``.
         task: distill, or train the recipe's teacher, or its student alone.
         method: one of ``losses.METHODS``, or several joined by ``+``; used by ``"distill"``.
-        teacher: a finished run's folder or a file of weights; if omitted, it is trained first.
+        teacher: a finished run's folder or a file of weights (``models.pretrained_file`` for the
+            package's); if omitted, it is trained first.
         processes: number of processes, one for each GPU.
         port: TCP port at which several processes meet.
         options: the method's own arguments, as ``api.distill``; of a sum, by method.
