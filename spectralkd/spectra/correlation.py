@@ -174,10 +174,10 @@ def _lags(height: int, width: int) -> tuple[Tensor, Tensor]:
     distance = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs * lag)
     (inside,) = (index < rings).nonzero(as_tuple=True)
     index = index[inside]
-    matrix = torch.sparse_coo_tensor(
-        torch.stack([index, inside]),
-        1 / ring_pairs[index],
-        (rings, lag.numel()),
-        check_invariants=True,
-    )
+    with (
+        torch.sparse.check_sparse_tensor_invariants()
+    ):  # torch 2.11 warns where an argument asks for it
+        matrix = torch.sparse_coo_tensor(
+            torch.stack([index, inside]), 1 / ring_pairs[index], (rings, lag.numel())
+        )
     return (distance / ring_pairs)[:rings], matrix.coalesce()
