@@ -248,6 +248,7 @@ def test_methods_are_summed_by_plus() -> None:
 
 
 def test_a_run_is_asked_to_end_by_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
     for number in SIGNALS:
         stop = signals.terminated()
         assert not stop()
