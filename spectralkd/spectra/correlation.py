@@ -174,9 +174,8 @@ def _lags(height: int, width: int) -> tuple[Tensor, Tensor]:
     distance = torch.zeros(rings + 1, dtype=torch.float64).index_add(0, index, pairs * lag)
     (inside,) = (index < rings).nonzero(as_tuple=True)
     index = index[inside]
-    with (
-        torch.sparse.check_sparse_tensor_invariants()
-    ):  # torch 2.11 warns where an argument asks for it
+    # As a block: where the argument check_invariants asks for it, torch 2.11 warns.
+    with torch.sparse.check_sparse_tensor_invariants():
         matrix = torch.sparse_coo_tensor(
             torch.stack([index, inside]), 1 / ring_pairs[index], (rings, lag.numel())
         )
